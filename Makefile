@@ -1,0 +1,73 @@
+# Every word works from a fresh clone on a bare Debian 12, as root.
+#   make         build            make test    every test        make demo   see it run
+#   make debug   ASan + UBSan     make lint    all linters       make bench  against other tunnels
+#   make fuzz    libFuzzer runs   make clean   back to a clone
+
+SHELL := /bin/bash
+.SHELLFLAGS := -eu -o pipefail -c
+.DEFAULT_GOAL := build
+
+# The one list of Debian packages.
+DEBIAN_BUILD := gcc make clang lld libbpf-dev libxdp-dev liburing-dev libssl-dev libnftables1 \
+                linux-libc-dev libc6-dev pkg-config python3-venv python3-dev
+DEBIAN_TEST  := iproute2 iputils-ping iperf3 clang-format
+DEBIAN_BENCH := openvpn wireguard-go wireguard-tools
+ifeq ($(shell uname -m),x86_64)
+DEBIAN_BUILD += libipsec-mb-dev
+endif
+DEBIAN_PACKAGES := $(DEBIAN_BUILD) $(DEBIAN_TEST)
+
+PYTHON ?= python3
+VENV   := .venv
+BIN    := $(VENV)/bin
+NATIVE := $(wildcard native/*.pyx native/core/* native/path/* bpf/*) setup.py
+
+.PHONY: build test demo debug lint bench fuzz clean install-packages
+
+build: $(VENV)/.built
+
+# apt runs only when something on the list is missing, so a second run costs nothing.
+.PHONY: packages bench-packages
+packages:
+	@deploy/packages.sh $(DEBIAN_PACKAGES)
+bench-packages: packages
+	@deploy/packages.sh $(DEBIAN_BENCH)
+
+$(VENV)/.dependencies: pyproject.toml | packages
+	@echo "==> virtual environment"
+	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --upgrade pip
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --group dev
+	@touch $@
+
+$(VENV)/.built: $(VENV)/.dependencies $(NATIVE)
+	@echo "==> C core, extensions and XDP object"
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-build-isolation --editable .
+	@touch $@
+
+test: build
+	@$(BIN)/python -m pytest
+
+demo: build
+	@$(BIN)/python -m bench.demo
+
+debug: build
+	@deploy/debug.sh
+
+lint: build
+	@$(BIN)/ruff check . && $(BIN)/ruff format --check .
+	@$(BIN)/mypy
+	@$(BIN)/cython-lint native
+	@clang-format --dry-run --Werror $$(git ls-files '*.c' '*.h')
+
+bench: build bench-packages
+	@$(BIN)/python -m bench
+
+fuzz: build
+	@$(BIN)/python -m tests.fuzz --seconds 300
+
+clean:
+	rm -rf $(VENV) build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	find . -name '*.so' -not -path './.venv/*' -delete
+	find . -name __pycache__ -not -path './.venv/*' -prune -exec rm -rf {} +
+	rm -f hub/steer.bpf.o

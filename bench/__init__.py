@@ -1,0 +1,1 @@
+"""What measures and shows M13: the demo, the benchmarks, and the bed of namespaces they share."""

@@ -1,0 +1,1 @@
+"""The hub: AF_XDP toward the network, TUN and NAT toward the internet."""

@@ -1,0 +1,131 @@
+"""The `m13-hub` command: its options, checked before anything on the machine is changed."""
+
+import ipaddress
+import sys
+from pathlib import Path
+
+import click
+
+from hub import roster
+from m13 import __version__, config, identity, log
+from m13.cli import run
+from m13.monitor import run_monitor
+
+EPILOG = (
+    "Exit status: 0 ended by a signal; 1 the machine refused; 2 bad argument, port or interface;"
+    " 3 bad key, node list or configuration file. Everything changed on the machine is put back"
+    " on exit, and by the next start after a crash."
+)
+
+
+@click.command(epilog=EPILOG)
+@click.argument("interface", required=False, metavar="[IFACE]")
+@click.option("-i", "--iface", metavar="IFACE", help="Network interface, instead of the argument.")
+@config.shared_options
+@click.option(
+    "--port",
+    "--listen",
+    type=config.PORT,
+    envvar="M13_LISTEN_PORT",
+    default=config.SERVED_PORT,
+    show_default=True,
+    help="UDP port nodes come to [M13_LISTEN_PORT].",
+)
+@click.option(
+    "--single-queue",
+    type=click.IntRange(0, 1023),
+    metavar="Q",
+    help="Use receive queue Q and leave the NIC's channels alone; else they become one.",
+)
+@click.option(
+    "--identity", type=config.FILE, default=identity.DEFAULT_PATH, help="This hub's identity."
+)
+@click.option(
+    "--nodes", type=config.FILE, default=roster.DEFAULT_PATH, help="TOML list of admitted nodes."
+)
+@click.option(
+    "--subnet",
+    type=config.Interface4(),
+    default="10.13.0.1/24",
+    show_default=True,
+    help="The hub's address in the tunnel, with the subnet's length.",
+)
+@click.option("--mtu", type=config.MTU, default=1400, show_default=True, help="Tunnel MTU.")
+@click.option(
+    "--keepalive-ms",
+    type=config.KEEPALIVE_MS,
+    default=1000,
+    show_default=True,
+    help="Interval of sealed keepalives; a peer silent for five is lost.",
+)
+@click.option(
+    "--handshake",
+    type=click.Choice(["v1", "v2", "both"]),
+    default="both",
+    show_default=True,
+    help="Handshake versions to accept.",
+)
+@click.option(
+    "--v1-profile",
+    type=click.Choice(["v1", "v1-full"]),
+    default="v1",
+    show_default=True,
+    help="What version 1 signs.",
+)
+@click.option(
+    "--xdp",
+    type=click.Choice(["auto", "native", "generic"]),
+    default="auto",
+    show_default=True,
+    help="How the steering program is attached.",
+)
+@click.version_option(__version__, prog_name="m13-hub")
+def hub(
+    interface: str | None,
+    iface: str | None,
+    tunnel: bool,
+    monitor: bool,
+    as_json: bool,
+    once: bool,
+    tun_name: str,
+    subnet: ipaddress.IPv4Interface,
+    handshake: str,
+    identity: Path,
+    **options: object,
+) -> int:
+    """Serve M13 nodes on IFACE: AF_XDP towards them, a TUN with NAT towards the internet."""
+    if monitor:
+        run_monitor("hub", tun_name, as_json, once)
+        return 0
+    if as_json or once:
+        raise click.UsageError("--json and --once belong to --monitor")
+    if not tunnel:
+        raise click.UsageError("nothing to do: --tunnel serves, --monitor watches")
+    if interface and iface and interface != iface:
+        raise click.UsageError(f"two interfaces given: {interface} and {iface}")
+    name = interface or iface
+    if not name:
+        raise click.UsageError("which interface do the nodes come to? m13-hub IFACE --tunnel")
+    config.check_root("m13-hub")
+    # here, because watching and --help need none of what serving loads
+    from hub.app import Settings, serve
+
+    settings = Settings(
+        interface=name,
+        tun_name=tun_name,
+        subnet=subnet,
+        identity=identity,
+        handshake_versions=config.VERSIONS[handshake],
+        **options,  # type: ignore[arg-type]
+    )
+    serve(settings)
+    return 0
+
+
+def main() -> None:
+    log.setup()
+    sys.exit(run(hub, "m13-hub"))
+
+
+if __name__ == "__main__":
+    main()

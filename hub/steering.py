@@ -1,0 +1,131 @@
+"""Steering on one interface: attached on entry, gone on exit, following this host's addresses."""
+
+import errno
+import ipaddress
+import logging
+import os
+import socket
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Self
+
+from pyroute2 import IPRoute
+
+from m13.errors import HostError
+from native.steer import ADDRESSES_MAX, VERDICTS, Steer
+
+OBJECT = Path(__file__).with_name("steer.bpf.o")
+RTMGRP_IPV4_IFADDR = 0x10
+log = logging.getLogger("m13.hub")
+
+HINTS = {
+    errno.EPERM: "run as root, or with CAP_NET_ADMIN and CAP_BPF",
+    errno.ENOENT: "run 'make' to build it",
+    errno.EBUSY: "another XDP program is attached; remove it with 'ip link set dev {} xdp off'",
+    errno.ENODEV: "no such interface",
+    errno.EOPNOTSUPP: "the driver of {} has no such XDP mode",
+}
+
+__all__ = ["OBJECT", "VERDICTS", "Steering"]
+
+
+def own_addresses(interface: str) -> list[str]:
+    """This host's IPv4 addresses but loopback, those of the interface first."""
+    with IPRoute() as route:
+        index = socket.if_nametoindex(interface)
+        found = [
+            (message["index"] != index, message.get_attr("IFA_LOCAL"))
+            for message in route.get_addr(family=socket.AF_INET)
+        ]
+    ordered = [address for _, address in sorted(found, key=lambda entry: entry[0])]
+    return [a for a in dict.fromkeys(ordered) if not ipaddress.IPv4Address(a).is_loopback]
+
+
+class Steering:
+    """`mode` says how the program is attached; `fileno()` is readable when addresses changed."""
+
+    def __init__(self, interface: str, port: int, mode: str = "auto") -> None:
+        self.interface = interface
+        self.mode = ""
+        self.why_not_native = ""
+        self._wanted_mode = mode
+        self._addresses: set[str] = set()
+        try:
+            self._steer = Steer(str(OBJECT), port)
+        except OSError as error:
+            raise self._refused(error) from error
+        self._changes = socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, socket.NETLINK_ROUTE)
+
+    def __enter__(self) -> Self:
+        """Addresses before the program: from its first packet on, the verdicts are right."""
+        try:
+            self._changes.bind((0, RTMGRP_IPV4_IFADDR))
+            self._changes.setblocking(False)
+            self.follow_addresses()
+            index = socket.if_nametoindex(self.interface)
+            self.mode = self._steer.attach(index, self._wanted_mode)
+        except HostError:
+            self.close()
+            raise
+        except OSError as error:
+            self.close()
+            raise self._refused(error) from error
+        if self._steer.native_error:
+            self.why_not_native = os.strerror(self._steer.native_error)
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        self._steer.close()
+        self._changes.close()
+
+    def fileno(self) -> int:
+        return self._changes.fileno()
+
+    def register(self, queue: int, descriptor: int) -> None:
+        """From now on the packets of this receive queue go to this AF_XDP socket."""
+        try:
+            self._steer.set_socket(queue, descriptor)
+        except OSError as error:
+            raise self._refused(error) from error
+
+    def follow_addresses(self) -> set[str]:
+        """Steers for the addresses this host has now; answers them."""
+        try:
+            self._discard_notices()
+            addresses = own_addresses(self.interface)
+            if len(addresses) > ADDRESSES_MAX:
+                log.warning("steering for %d of %d addresses", ADDRESSES_MAX, len(addresses))
+            self.set_addresses(addresses[:ADDRESSES_MAX])
+        except OSError as error:
+            raise self._refused(error) from error
+        return self._addresses
+
+    def set_addresses(self, addresses: Iterable[str]) -> None:
+        """Removes before it adds, so that a full table can be exchanged."""
+        wanted = set(addresses)
+        for address in self._addresses - wanted:
+            self._steer.remove_address(socket.inet_aton(address))
+        for address in wanted - self._addresses:
+            self._steer.add_address(socket.inet_aton(address))
+        self._addresses = wanted
+
+    def counters(self) -> dict[str, int]:
+        return self._steer.counters()
+
+    def _discard_notices(self) -> None:
+        """What changed is asked anew, so a lost notice (ENOBUFS) is as good as a received one."""
+        for _ in range(1024):
+            try:
+                self._changes.recv(65536)
+            except BlockingIOError:
+                return
+            except OSError as error:
+                if error.errno != errno.ENOBUFS:
+                    raise
+
+    def _refused(self, error: OSError) -> HostError:
+        hint = HINTS.get(error.errno or 0, "see 'm13 doctor'").format(self.interface)
+        return HostError(f"XDP steering on {self.interface}: {error.strerror or error}: {hint}")

@@ -1,0 +1,101 @@
+"""The `m13` command, and how every command of ours ends: one clear line and an exit status."""
+
+import logging
+import os
+import sys
+from pathlib import Path
+
+import click
+
+from m13 import __version__, identity, log, pqc
+from m13.doctor import run_doctor
+from m13.errors import M13Error
+
+EXIT_INTERRUPTED = 130
+EXIT_BROKEN_PIPE = 141
+
+KEY_PATH = click.Path(path_type=Path, dir_okay=False)
+
+
+@click.group(
+    no_args_is_help=False,
+    epilog="Exit status: 0 done; 1 the machine refused, or doctor found a failure; 2 bad argument;"
+    " 3 bad key file; 130 interrupted.",
+)
+@click.version_option(__version__, prog_name="m13")
+def m13() -> None:
+    """Identities of M13 hubs and nodes, and the check of this machine."""
+
+
+@m13.command()
+@click.argument("path", type=KEY_PATH, default=identity.DEFAULT_PATH)
+def keygen(path: Path) -> None:
+    """Make an identity at PATH (default /etc/m13/identity) and its public key at PATH.pub.
+
+    Nothing is overwritten. The fingerprint printed is what the other side is told.
+    """
+    made = identity.create(path, pqc.choose())
+    click.echo(f"identity    {path} (keep it secret)", err=True)
+    click.echo(f"public key  {identity.public_path(path)}", err=True)
+    click.echo(made.fingerprint)
+
+
+@m13.command()
+@click.argument("path", type=KEY_PATH, default=identity.DEFAULT_PATH)
+def fingerprint(path: Path) -> None:
+    """Print the fingerprint of an identity or public key file."""
+    click.echo(identity.load_fingerprint(path, pqc.choose()))
+
+
+@m13.command()
+@click.option("--json", "as_json", is_flag=True, help="One JSON object instead of a table.")
+@click.option("--interface", metavar="IFACE", help="The hub's network interface [default route's].")
+def doctor(as_json: bool, interface: str | None) -> int:
+    """Check what M13 needs of this machine; changes nothing.
+
+    Exit status 0 when nothing failed (warnings do not count), 1 when something did.
+    """
+    return run_doctor(interface, as_json)
+
+
+def run(command: click.Command, program: str) -> int:
+    """Run a command line; whatever goes wrong becomes one line on stderr and an exit status."""
+    try:
+        with command.make_context(program, sys.argv[1:]) as context:
+            status = command.invoke(context)
+        # Here and not at exit, where a closed pipe could no longer be caught.
+        sys.stdout.flush()
+        return status if isinstance(status, int) else 0
+    except click.exceptions.Exit as stop:
+        return stop.exit_code
+    except click.UsageError as error:
+        asked = error.ctx.command_path if error.ctx else program
+        return _complain(program, f"{error.format_message().rstrip('.')} (see {asked} --help)", 2)
+    except click.ClickException as error:
+        return _complain(program, error.format_message(), error.exit_code)
+    except M13Error as error:
+        return _complain(program, str(error), error.exit_status)
+    except (KeyboardInterrupt, click.Abort):
+        return EXIT_INTERRUPTED
+    except BrokenPipeError:
+        # The reader of our output left; nothing more can be said to it.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return EXIT_BROKEN_PIPE
+    except Exception as error:
+        logging.getLogger("m13").debug("the error in full", exc_info=True)
+        return _complain(program, f"{error or type(error).__name__} (M13_DEBUG=1 tells more)", 1)
+
+
+def main() -> None:
+    log.setup(logging.DEBUG if "M13_DEBUG" in os.environ else logging.INFO)
+    sys.exit(run(m13, "m13"))
+
+
+def _complain(program: str, message: str, status: int) -> int:
+    line = " ".join(message.split())
+    click.echo(f"{program}: error: {line}", err=True)
+    return status
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,135 @@
+"""Settings that hub and node share: option types, the TOML file, common options."""
+
+import ipaddress
+import os
+import tomllib
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, TypeVar
+
+import click
+
+from m13.errors import ConfigurationError
+from native.event import MTU_MAX, MTU_MIN
+
+FILE = click.Path(path_type=Path, dir_okay=False)
+PORT = click.IntRange(1, 65535)
+MTU = click.IntRange(MTU_MIN, MTU_MAX)
+KEEPALIVE_MS = click.IntRange(20, 60_000)
+SERVED_PORT = 443  # shares the port of HTTPS over QUIC, which firewalls let through
+
+# Handshake profiles by the names of docs/PROTOCOL.md §4.
+VERSIONS = {"v1": (1,), "v2": (2,), "both": (1, 2), "v1-full": (1,)}
+
+
+class HostPort(click.ParamType[tuple[str, int]]):
+    """HOST:PORT, the port may be left out."""
+
+    name = "HOST:PORT"
+
+    def convert(self, value: Any, param: Any, ctx: Any) -> tuple[str, int]:
+        if isinstance(value, tuple):
+            return value
+        host, colon, port = str(value).rpartition(":")
+        if not colon:
+            host, port = port, str(SERVED_PORT)
+        if not host or not port.isdigit() or not 1 <= int(port) <= 65535:
+            self.fail(f"'{value}' is not HOST:PORT with a port from 1 to 65535", param, ctx)
+        return host, int(port)
+
+
+class Interface4(click.ParamType[ipaddress.IPv4Interface]):
+    """An IPv4 address with the length of its subnet, such as 10.13.0.1/24."""
+
+    name = "ADDRESS/BITS"
+
+    def convert(self, value: Any, param: Any, ctx: Any) -> ipaddress.IPv4Interface:
+        try:
+            interface = ipaddress.IPv4Interface(value)
+        except ValueError:
+            self.fail(f"'{value}' is not an IPv4 address with a prefix length", param, ctx)
+        if interface.ip == interface.network.network_address or interface.network.prefixlen > 30:
+            self.fail(f"'{value}' leaves no room for hub and nodes", param, ctx)
+        return interface
+
+
+class Prefix4(click.ParamType[str]):
+    """An IPv4 prefix such as 192.168.7.0/24."""
+
+    name = "PREFIX"
+
+    def convert(self, value: Any, param: Any, ctx: Any) -> str:
+        try:
+            return str(ipaddress.IPv4Network(value))
+        except ValueError as error:
+            self.fail(f"'{value}' is not an IPv4 prefix: {error}", param, ctx)
+
+
+def _read_file(ctx: click.Context, _param: click.Parameter, path: Path | None) -> Path | None:
+    """The file's entries become defaults: what the command line says is stronger."""
+    if path is None:
+        return None
+    try:
+        table = tomllib.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise ConfigurationError(f"cannot read {path}: {error.strerror}") from error
+    except ValueError as error:
+        raise ConfigurationError(f"{path}: {error}") from error
+    known = {option[2:]: p.name for p in ctx.command.params for option in p.opts}
+    for name in table:
+        if name not in known or name == "config":
+            raise ConfigurationError(f"{path}: '{name}' is no option of {ctx.command_path}")
+    ctx.default_map = {str(known[name]): value for name, value in table.items()}
+    return path
+
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+
+def shared_options(function: F) -> F:
+    """Options that mean the same on both ends."""
+    for option in reversed(
+        [
+            click.option("--tunnel", is_flag=True, help="Serve the tunnel."),
+            click.option("--monitor", is_flag=True, help="Watch the one that runs here."),
+            click.option("--json", "as_json", is_flag=True, help="With --monitor: JSON lines."),
+            click.option("--once", is_flag=True, help="With --monitor: one look, then exit."),
+            click.option(
+                "--config",
+                type=FILE,
+                is_eager=True,
+                expose_value=False,
+                callback=_read_file,
+                help="TOML file with these options by name; the command line is stronger.",
+            ),
+            click.option("--tun-name", default="m13tun0", show_default=True, help="TUN device."),
+            click.option(
+                "--hexdump",
+                is_flag=True,
+                envvar="M13_HEXDUMP",
+                help="Print frames as they are on the wire, both directions [M13_HEXDUMP=1].",
+            ),
+            click.option(
+                "--aead",
+                type=click.Choice(["auto", "ipsec-mb", "libcrypto"]),
+                default="auto",
+                show_default=True,
+                help="Library that seals and opens frames.",
+            ),
+            click.option(
+                "--pqc",
+                type=click.Choice(["auto", "cryptography", "pqcrypto"]),
+                default="auto",
+                show_default=True,
+                help="Library of ML-KEM-1024 and ML-DSA-87.",
+            ),
+        ]
+    ):
+        function = option(function)
+    return function
+
+
+def check_root(program: str) -> None:
+    """Before anything is touched: the machine can only be changed by root."""
+    if os.geteuid() != 0:
+        raise click.UsageError(f"{program} --tunnel must run as root")

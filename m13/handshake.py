@@ -1,0 +1,369 @@
+"""The handshake as a sans-IO state machine (docs/PROTOCOL.md, section 4): messages in, answers out.
+
+State is kept per (peer, generation), bounded in number and in time. A message that does not verify
+changes nothing: the genuine one may still follow it.
+"""
+
+import hashlib
+import hmac
+import ipaddress
+import secrets
+import time
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+from typing import Any, TypeVar
+
+from m13 import pqc
+from m13.identity import parse_fingerprint
+from native import channel
+
+CLIENT_HELLO, SERVER_HELLO, FINISHED = 1, 2, 3  # message types
+NONCE_BYTES = 32
+CLIENT_HELLO_BYTES = 2 + NONCE_BYTES + pqc.ENCAPSULATION_KEY_BYTES + pqc.PUBLIC_KEY_BYTES
+SERVER_HELLO_BYTES = 1 + pqc.CIPHERTEXT_BYTES + pqc.PUBLIC_KEY_BYTES + pqc.SIGNATURE_BYTES
+FINISHED_BYTES = 1 + pqc.SIGNATURE_BYTES
+SIGNED_PART_BYTES = SERVER_HELLO_BYTES - pqc.SIGNATURE_BYTES
+
+STATES_MAX = 256
+# A replayed or spoofed ClientHello must not displace the one whose Finished is on its way.
+CANDIDATES_MAX = 4
+STATE_SECONDS = 60.0
+
+
+@dataclass(frozen=True)
+class Profile:
+    """One row of the table in section 4."""
+
+    name: str
+    version: int
+    context: bytes
+    hub_transcript: Callable[[bytes, bytes], bytes]  # of ClientHello, ServerHello[0..4161]
+    node_transcript: Callable[[bytes, bytes], bytes]  # of ClientHello, ServerHello
+    two_keys: bool
+
+
+def _seed_transcript(client_hello: bytes, server_hello: bytes) -> bytes:
+    """SHA-512(nonce, ciphertext, hub key): neither the version nor the node's keys are covered."""
+    return _sha512(client_hello[2:34], server_hello[1:SIGNED_PART_BYTES])
+
+
+def _ciphertext_transcript(client_hello: bytes, server_hello: bytes) -> bytes:
+    return _sha512(client_hello, server_hello[1:1569])
+
+
+def _full_transcript(client_hello: bytes, server_hello: bytes) -> bytes:
+    return _sha512(client_hello, server_hello)
+
+
+def _sha512(*parts: bytes) -> bytes:
+    return hashlib.sha512(b"".join(parts)).digest()
+
+
+PROFILES = {
+    profile.name: profile
+    for profile in (
+        Profile("v1", 1, b"M13-HS-v1", _seed_transcript, _seed_transcript, False),
+        Profile("v1-full", 1, b"M13-HS-v1", _ciphertext_transcript, _full_transcript, False),
+        Profile("v2", 2, b"M13-HS-v2", _full_transcript, _full_transcript, True),
+    )
+}
+
+
+def derive(
+    profile: Profile, client_hello: bytes, server_hello: bytes, shared: bytes
+) -> tuple[bytearray, bytearray]:
+    """The keys hub to node and node to hub."""
+    info = b"M13-PQC-SESSION-KEY-v%d" % profile.version
+    if not profile.two_keys:
+        key = pqc.hkdf(client_hello[2:34], shared, info)
+        return key, bytearray(key)
+    salt = _sha512(client_hello, server_hello)
+    hub_to_node = pqc.hkdf(salt, shared, info + b" hub->node")
+    node_to_hub = pqc.hkdf(salt, shared, info + b" node->hub")
+    return hub_to_node, node_to_hub
+
+
+@dataclass(frozen=True)
+class Hello:
+    """A ClientHello or ServerHello to send."""
+
+    message: bytes
+
+
+@dataclass
+class Established:
+    """Verified. The keys are the receiver's to wipe."""
+
+    version: int
+    send_key: bytearray = field(repr=False)
+    receive_key: bytearray = field(repr=False)
+    fingerprint: bytes
+    finished: bytes = b""  # node: to send
+    name: str = ""  # hub: from the roster, as are these
+    address: bytes = bytes(4)
+    prefix_bits: int = 0
+
+
+@dataclass(frozen=True)
+class Refused:
+    reason: int
+    fingerprint: bytes = bytes(32)
+
+
+Answer = Hello | Established | Refused
+
+
+@dataclass(frozen=True)
+class Member:
+    """A node on the hub's roster."""
+
+    name: str
+    fingerprint: bytes
+    address: bytes
+    prefix_bits: int
+
+    @classmethod
+    def parse(cls, name: str, key: str, address: str, prefix: int) -> "Member":
+        return cls(name, parse_fingerprint(key), ipaddress.IPv4Address(address).packed, prefix)
+
+
+@dataclass
+class Pending:
+    """One handshake. Both roles drop what they no longer need as it goes on."""
+
+    client_hello: bytes
+    expires: float
+    profile: Profile
+    finished: bytes = b""  # what verified, or what was answered: set means established
+    server_hello: bytes = b""
+    keys: tuple[bytearray, bytearray] | None = field(default=None, repr=False)  # hub, to Finished
+    member: Member | None = None
+    decapsulation_key: Any = field(default=None, repr=False)  # node, until ServerHello
+
+    def forget(self) -> None:
+        if self.keys:
+            pqc.wipe(*self.keys)
+        self.keys = self.decapsulation_key = None
+
+
+Key = TypeVar("Key", bound=tuple)
+
+
+class States(dict[Key, Pending]):
+    """Handshakes under way, oldest first."""
+
+    def add(self, key: Key, pending: Pending) -> None:
+        self.discard(key)
+        while len(self) >= STATES_MAX:
+            self.discard(next(iter(self)))
+        self[key] = pending
+
+    def discard(self, key: Key) -> None:
+        pending = self.pop(key, None)
+        if pending:
+            pending.forget()
+
+    def expire(self, now: float) -> float | None:
+        """Drops what is too old; seconds until the next one is, None when there is none."""
+        while self:
+            key, oldest = next(iter(self.items()))
+            if oldest.expires > now:
+                return oldest.expires - now
+            self.discard(key)
+        return None
+
+
+class HubHandshake:
+    """Answers ClientHello and Finished for the nodes on the roster."""
+
+    def __init__(
+        self,
+        provider: pqc.Provider,
+        seed: bytes,
+        profiles: Iterable[Profile],
+        roster: Iterable[Member],
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self.provider = provider
+        self._signing_key, self._public_key = provider.sign_load(seed)
+        self._profiles = {profile.version: profile for profile in profiles}
+        self._roster = {member.fingerprint: member for member in roster}
+        self._clock = clock
+        # By peer, generation and digest of the ClientHello.
+        self._states: States[tuple[int, int, bytes]] = States()
+
+    def feed(self, kind: int, peer: int, generation: int, payload: bytes) -> Answer | None:
+        """None: nothing to say (a late duplicate, FORGET)."""
+        self.expire()
+        if kind == channel.ASK_CLIENT_HELLO:
+            return self._client_hello(peer, generation, payload)
+        if kind == channel.ASK_FINISHED:
+            return self._finished(peer, generation, payload)
+        if kind == channel.ASK_FORGET:
+            for key in self._candidates(peer, generation):
+                self._states.discard(key)
+            return None
+        return Refused(channel.MALFORMED)
+
+    def expire(self) -> float | None:
+        return self._states.expire(self._clock())
+
+    def _candidates(self, peer: int, generation: int) -> list[tuple[int, int, bytes]]:
+        return [key for key in self._states if key[:2] == (peer, generation)]
+
+    def _client_hello(self, peer: int, generation: int, message: bytes) -> Answer | None:
+        if len(message) != CLIENT_HELLO_BYTES or message[0] != CLIENT_HELLO:
+            return Refused(channel.MALFORMED)
+        profile = self._profiles.get(message[1])
+        if not profile:
+            return Refused(channel.VERSION_REFUSED)
+        # Admission comes before any lattice work: a stranger costs one hash.
+        fingerprint = hashlib.sha256(message[-pqc.PUBLIC_KEY_BYTES :]).digest()
+        member = self._roster.get(fingerprint)
+        if not member:
+            return Refused(channel.NOT_ADMITTED, fingerprint)
+        key = (peer, generation, _sha512(message))
+        known = self._states.get(key)
+        if known:
+            return None if known.finished else Hello(known.server_hello)
+        pending = Pending(message, self._clock() + STATE_SECONDS, profile, member=member)
+        try:
+            self._answer(pending)
+        except ValueError:  # the encapsulation key fails FIPS 203's input check
+            return Refused(channel.MALFORMED, fingerprint)
+        candidates = self._candidates(peer, generation)
+        if len(candidates) >= CANDIDATES_MAX:
+            self._states.discard(candidates[0])
+        self._states.add(key, pending)
+        return Hello(pending.server_hello)
+
+    def _answer(self, pending: Pending) -> None:
+        """Encapsulates, signs and derives; the shared secret lives in this call only."""
+        profile, client_hello = pending.profile, pending.client_hello
+        shared, ciphertext = self.provider.kem_encapsulate(client_hello[34:1602])
+        signed_part = bytes([SERVER_HELLO]) + ciphertext + self._public_key
+        transcript = profile.hub_transcript(client_hello, signed_part)
+        signature = self.provider.sign(self._signing_key, transcript, profile.context)
+        pending.server_hello = signed_part + signature
+        pending.keys = derive(profile, client_hello, pending.server_hello, shared)
+
+    def _finished(self, peer: int, generation: int, message: bytes) -> Answer | None:
+        if len(message) != FINISHED_BYTES or message[0] != FINISHED:
+            return Refused(channel.MALFORMED)
+        states = [self._states[key] for key in self._candidates(peer, generation)]
+        if not states:
+            return Refused(channel.NO_STATE)
+        if any(pending.finished == message for pending in states):
+            return None  # a late duplicate
+        for pending in reversed(states):
+            if not pending.finished and self._verifies(pending, message):
+                return self._establish(pending, message)
+        return Refused(channel.BAD_SIGNATURE)
+
+    def _verifies(self, pending: Pending, finished: bytes) -> bool:
+        transcript = pending.profile.node_transcript(pending.client_hello, pending.server_hello)
+        public_key = pending.client_hello[-pqc.PUBLIC_KEY_BYTES :]
+        return self.provider.verify(public_key, transcript, pending.profile.context, finished[1:])
+
+    def _establish(self, pending: Pending, message: bytes) -> Established:
+        member, keys = pending.member, pending.keys
+        assert member is not None
+        assert keys is not None
+        pending.keys = None  # handed over
+        pending.finished = message
+        hub_to_node, node_to_hub = keys
+        return Established(
+            pending.profile.version,
+            hub_to_node,
+            node_to_hub,
+            member.fingerprint,
+            name=member.name,
+            address=member.address,
+            prefix_bits=member.prefix_bits,
+        )
+
+
+class NodeHandshake:
+    """Starts handshakes in one profile and finishes them with a pinned hub."""
+
+    def __init__(
+        self,
+        provider: pqc.Provider,
+        seed: bytes,
+        profile: Profile,
+        pins: Iterable[bytes],
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self.provider = provider
+        self._signing_key, self._public_key = provider.sign_load(seed)
+        self._profile = profile
+        self._pins = tuple(pins)
+        self._clock = clock
+        self._states: States[tuple[int, int]] = States()
+
+    def feed(self, kind: int, peer: int, generation: int, payload: bytes) -> Answer | None:
+        """None: nothing to say (a late duplicate, FORGET)."""
+        self.expire()
+        if kind == channel.ASK_START:
+            return self._start((peer, generation), payload)
+        if kind == channel.ASK_SERVER_HELLO:
+            return self._server_hello((peer, generation), payload)
+        if kind == channel.ASK_FORGET:
+            self._states.discard((peer, generation))
+            return None
+        return Refused(channel.MALFORMED)
+
+    def expire(self) -> float | None:
+        return self._states.expire(self._clock())
+
+    def _start(self, key: tuple[int, int], payload: bytes) -> Answer:
+        if len(payload) != 1:
+            return Refused(channel.MALFORMED)
+        if payload[0] != self._profile.version:
+            return Refused(channel.VERSION_REFUSED)
+        known = self._states.get(key)
+        if known and not known.finished:
+            return Hello(known.client_hello)
+        decapsulation_key, encapsulation_key = self.provider.kem_generate()
+        client_hello = (
+            bytes([CLIENT_HELLO, self._profile.version])
+            + secrets.token_bytes(NONCE_BYTES)
+            + encapsulation_key
+            + self._public_key
+        )
+        pending = Pending(client_hello, self._clock() + STATE_SECONDS, self._profile)
+        pending.decapsulation_key = decapsulation_key
+        self._states.add(key, pending)
+        return Hello(client_hello)
+
+    def _server_hello(self, key: tuple[int, int], message: bytes) -> Answer | None:
+        if len(message) != SERVER_HELLO_BYTES or message[0] != SERVER_HELLO:
+            return Refused(channel.MALFORMED)
+        pending = self._states.get(key)
+        if not pending:
+            return Refused(channel.NO_STATE)
+        if pending.finished:
+            return None  # a late duplicate
+        public_key = message[1 + pqc.CIPHERTEXT_BYTES : SIGNED_PART_BYTES]
+        fingerprint = hashlib.sha256(public_key).digest()
+        if not any(hmac.compare_digest(fingerprint, pin) for pin in self._pins):
+            reason = channel.HUB_KEY_MISMATCH if self._pins else channel.HUB_KEY_UNKNOWN
+            return Refused(reason, fingerprint)
+        transcript = self._profile.hub_transcript(pending.client_hello, message[:SIGNED_PART_BYTES])
+        signature = message[SIGNED_PART_BYTES:]
+        if not self.provider.verify(public_key, transcript, self._profile.context, signature):
+            return Refused(channel.BAD_SIGNATURE, fingerprint)
+        return self._finish(pending, message, fingerprint)
+
+    def _finish(self, pending: Pending, message: bytes, fingerprint: bytes) -> Established:
+        """Decapsulates, derives and signs; the shared secret lives in this call only."""
+        shared = self.provider.kem_decapsulate(
+            pending.decapsulation_key, message[1 : 1 + pqc.CIPHERTEXT_BYTES]
+        )
+        hub_to_node, node_to_hub = derive(self._profile, pending.client_hello, message, shared)
+        transcript = self._profile.node_transcript(pending.client_hello, message)
+        signature = self.provider.sign(self._signing_key, transcript, self._profile.context)
+        pending.forget()
+        pending.finished = bytes([FINISHED]) + signature
+        version = self._profile.version
+        return Established(version, node_to_hub, hub_to_node, fingerprint, pending.finished)

@@ -1,0 +1,182 @@
+"""The parent's half of the handshake worker: start it, notice its death, start it again."""
+
+import base64
+import contextlib
+import json
+import logging
+import os
+import select
+import subprocess
+import sys
+import time
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from m13.errors import HostError
+from m13.identity import Identity
+from native.channel import Channel
+
+log = logging.getLogger("m13.handshake")
+
+READY_SECONDS = 5.0
+CLOSE_SECONDS = 1.0
+RESTART_SECONDS_MIN = 0.1
+RESTART_SECONDS_MAX = 5.0
+STABLE_SECONDS = 30.0  # a worker that lived this long restarts without delay
+
+
+def hub_configuration(
+    identity: Identity,
+    roster: Iterable[Mapping[str, object]],
+    accept: Iterable[int] = (1, 2),
+    v1_profile: str = "v1",
+    provider: str = "auto",
+) -> dict[str, Any]:
+    """Roster entries have name, key (fingerprint), address and prefix (bits)."""
+    return {
+        "role": "hub",
+        "seed": _base64(identity.seed),
+        "accept": list(accept),
+        "v1_profile": v1_profile,
+        "provider": provider,
+        "roster": [dict(entry) for entry in roster],
+    }
+
+
+def node_configuration(
+    identity: Identity,
+    pins: Iterable[str],
+    version: int = 2,
+    v1_profile: str = "v1",
+    provider: str = "auto",
+) -> dict[str, Any]:
+    """Pins are the hub's fingerprints; none means that every hub is refused as unknown."""
+    return {
+        "role": "node",
+        "seed": _base64(identity.seed),
+        "version": version,
+        "v1_profile": v1_profile,
+        "provider": provider,
+        "pins": list(pins),
+    }
+
+
+class HandshakeWorker:
+    """One worker process on one channel. Call poll() now and then; close() ends it."""
+
+    def __init__(self, link: Channel, configuration: Mapping[str, Any]) -> None:
+        self.restarts = 0
+        self._link = link
+        # One line: the worker reads one. It stays here for restarts, as the identity does.
+        self._configuration = json.dumps(configuration).encode() + b"\n"
+        self._process: subprocess.Popen[bytes] | None = None
+        self._ready = False
+        self._started = 0.0
+        self._restart_seconds = RESTART_SECONDS_MIN
+        self._restart_at = 0.0
+
+    @property
+    def pid(self) -> int | None:
+        return self._process.pid if self._process else None
+
+    def start(self) -> None:
+        """Returns when the worker serves; HostError with its own words when it cannot."""
+        self._spawn()
+        if not self._read_ready(READY_SECONDS):
+            said = self._last_words
+            self.close()
+            raise HostError(f"the handshake worker did not start: {said}")
+
+    def poll(self) -> bool:
+        """True when the worker serves. Starts a dead one again, with back-off; never blocks."""
+        process = self._process
+        if process and process.poll() is None:
+            return self._ready or self._read_ready(0)
+        now = time.monotonic()
+        if process:
+            self._died(process, now)
+        if now >= self._restart_at:
+            self.restarts += 1
+            try:
+                self._spawn()
+            except OSError as error:
+                self._restart_at = now + RESTART_SECONDS_MAX
+                log.error("handshake worker cannot be started: %s", error.strerror)
+        return False
+
+    def close(self) -> None:
+        """Standard input ends, so the worker does; it is killed when it does not."""
+        process, self._process = self._process, None
+        if not process:
+            return
+        self._close_pipes(process)
+        try:
+            process.wait(CLOSE_SECONDS)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
+
+    def __enter__(self) -> "HandshakeWorker":
+        self.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def _spawn(self) -> None:
+        link = self._link
+        descriptors = (link.memory_fd, link.request_fd, link.answer_fd)
+        self._ready = False
+        self._last_words = "no answer within 5 s"
+        self._started = time.monotonic()
+        # -P: nothing is imported from the working directory. A session of its own: Ctrl-C in the
+        # terminal is the parent's to handle.
+        self._process = subprocess.Popen(
+            [sys.executable, "-P", "-m", "m13.handshake_worker", *map(str, descriptors)],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            pass_fds=descriptors,
+            start_new_session=True,
+            env={**os.environ, "OPENBLAS_NUM_THREADS": "1"},
+        )
+        assert self._process.stdin
+        try:
+            self._process.stdin.write(self._configuration)
+            self._process.stdin.flush()
+        except BrokenPipeError:
+            pass  # it died already: its exit is noticed by whoever asks next
+
+    def _read_ready(self, timeout_seconds: float) -> bool:
+        assert self._process
+        assert self._process.stdout
+        readable, _, _ = select.select([self._process.stdout], [], [], timeout_seconds)
+        if readable:
+            line = self._process.stdout.readline().decode(errors="replace").strip()
+            self._ready = line == "ready"
+            self._last_words = line.removeprefix("failed: ") or "it ended at once"
+        return self._ready
+
+    def _died(self, process: subprocess.Popen[bytes], now: float) -> None:
+        if self._ready:
+            log.warning("handshake worker ended with status %d", process.returncode)
+        else:
+            log.error("handshake worker ended before it served: %s", self._last_words)
+        self._close_pipes(process)
+        self._process = None
+        if now - self._started > STABLE_SECONDS:
+            self._restart_seconds = RESTART_SECONDS_MIN
+            self._restart_at = now
+            return
+        self._restart_at = now + self._restart_seconds
+        self._restart_seconds = min(2 * self._restart_seconds, RESTART_SECONDS_MAX)
+
+    @staticmethod
+    def _close_pipes(process: subprocess.Popen[bytes]) -> None:
+        for pipe in (process.stdin, process.stdout):
+            if pipe:
+                with contextlib.suppress(BrokenPipeError):
+                    pipe.close()
+
+
+def _base64(data: bytes) -> str:
+    return base64.b64encode(data).decode()

@@ -1,0 +1,194 @@
+"""The handshake worker process: `python -m m13.handshake_worker MEMORY_FD REQUEST_FD ANSWER_FD`.
+
+Reads its configuration, secrets included, as one JSON line from standard input, gives up every
+privilege, says "ready" and then serves the channel. Standard input stays open: its end means that
+the parent is gone. m13/handshake_process.py is the parent's half.
+"""
+
+import base64
+import contextlib
+import ctypes
+import hashlib
+import json
+import logging
+import os
+import resource
+import select
+import signal
+import sys
+from typing import Any
+
+from m13 import handshake, pqc
+from m13.errors import ConfigurationError, HostError, M13Error
+from m13.identity import parse_fingerprint
+from native import channel
+
+log = logging.getLogger("m13.handshake")
+
+NOBODY = 65534
+STANDARD_INPUT = 0
+STANDARD_DESCRIPTORS = 3
+ANSWER_RING_FULL_MS = 2
+# linux/prctl.h and linux/capability.h
+PR_SET_PDEATHSIG, PR_SET_DUMPABLE, PR_CAPBSET_DROP, PR_SET_NO_NEW_PRIVS = 1, 4, 24, 38
+CAPABILITY_VERSION_3 = 0x20080522
+CAPABILITIES_MAX = 64
+
+Machine = handshake.HubHandshake | handshake.NodeHandshake
+
+
+def drop_privileges() -> None:
+    """Order matters: changing the user resets the death signal and the dumpable flag."""
+    libc = ctypes.CDLL(None, use_errno=True)
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    # No new descriptor and no new process: all it needs is open and running.
+    resource.setrlimit(resource.RLIMIT_NOFILE, (STANDARD_DESCRIPTORS, STANDARD_DESCRIPTORS))
+    resource.setrlimit(resource.RLIMIT_NPROC, (0, 0))
+    for capability in range(CAPABILITIES_MAX):
+        if libc.prctl(PR_CAPBSET_DROP, capability, 0, 0, 0):
+            break  # past the kernel's last one, or not ours to drop
+    if os.geteuid() == 0:
+        os.setgroups([])
+        os.setresgid(NOBODY, NOBODY, NOBODY)
+        os.setresuid(NOBODY, NOBODY, NOBODY)
+    header = (ctypes.c_uint32 * 2)(CAPABILITY_VERSION_3, 0)
+    none = (ctypes.c_uint32 * 6)()
+    calls = {
+        "capset": libc.capset(header, none),
+        "no_new_privs": libc.prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0),
+        "dumpable": libc.prctl(PR_SET_DUMPABLE, 0, 0, 0, 0),
+        "death signal": libc.prctl(PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0),
+    }
+    failed = [name for name, result in calls.items() if result]
+    if failed:
+        raise HostError(f"the handshake worker cannot give up privileges: {', '.join(failed)}")
+
+
+def build(configuration: dict[str, Any]) -> Machine:
+    """The state machine of a configuration; see handshake_process.configuration()."""
+    try:
+        provider = pqc.choose(configuration["provider"])
+        seed = base64.b64decode(configuration["seed"], validate=True)
+        version_1 = handshake.PROFILES[configuration["v1_profile"]]
+        profiles = {1: version_1, 2: handshake.PROFILES["v2"]}
+        if configuration["role"] == "hub":
+            accepted = [profiles[version] for version in configuration["accept"]]
+            roster = [handshake.Member.parse(**entry) for entry in configuration["roster"]]
+            return handshake.HubHandshake(provider, seed, accepted, roster)
+        pins = [parse_fingerprint(pin) for pin in configuration["pins"]]
+        profile = profiles[configuration["version"]]
+        return handshake.NodeHandshake(provider, seed, profile, pins)
+    except (KeyError, TypeError, ValueError) as error:
+        # The error's text may quote the configuration, and with it the seed.
+        raise ConfigurationError(
+            f"the handshake worker's configuration is wrong ({type(error).__name__})"
+        ) from None
+
+
+def rehearse(provider: pqc.Provider) -> None:
+    """Runs everything once: what loads lazily must load while the files can still be read."""
+    seed = provider.sign_generate()
+    fingerprint = hashlib.sha256(provider.sign_load(seed)[1]).digest()
+    profile = handshake.PROFILES["v2"]
+    member = handshake.Member("rehearsal", fingerprint, bytes(4), 0)
+    hub = handshake.HubHandshake(provider, seed, [profile], [member])
+    node = handshake.NodeHandshake(provider, seed, profile, [fingerprint])
+    _, message = encode(node.feed(channel.ASK_START, 0, 0, bytes([profile.version])))
+    _, message = encode(hub.feed(channel.ASK_CLIENT_HELLO, 0, 0, bytes(message)))
+    _, message = encode(node.feed(channel.ASK_SERVER_HELLO, 0, 0, bytes(message)))
+    finished = channel.unpack_established(message).finished
+    kind, _ = encode(hub.feed(channel.ASK_FINISHED, 0, 0, finished))
+    if kind != channel.SAY_ESTABLISHED:
+        raise HostError(f"the PQC provider {provider.name} fails its own handshake")
+
+
+def encode(answer: handshake.Answer | None) -> tuple[int, bytes | bytearray]:
+    """Kind and payload of an answer. Session keys are then in the payload alone."""
+    assert answer is not None
+    if isinstance(answer, handshake.Hello):
+        client = answer.message[0] == handshake.CLIENT_HELLO
+        return (channel.SAY_CLIENT_HELLO if client else channel.SAY_SERVER_HELLO), answer.message
+    if isinstance(answer, handshake.Refused):
+        return channel.SAY_REFUSED, channel.pack_refused(answer.reason, answer.fingerprint)
+    payload = channel.pack_established(
+        answer.version,
+        answer.prefix_bits,
+        answer.address,
+        answer.fingerprint,
+        answer.send_key,
+        answer.receive_key,
+        answer.name,
+        answer.finished,
+    )
+    pqc.wipe(answer.send_key, answer.receive_key)
+    return channel.SAY_ESTABLISHED, payload
+
+
+def respond(machine: Machine, message: channel.Message) -> handshake.Answer | None:
+    """Nothing a peer sends may end the worker."""
+    try:
+        return machine.feed(*message)
+    except Exception as error:
+        log.error("handshake step %d failed: %s", message.kind, type(error).__name__)
+        return handshake.Refused(channel.INTERNAL)
+
+
+def parent_gone(timeout_ms: float) -> bool:
+    """Nothing is written to standard input after the configuration, so any event is its end."""
+    poller = select.poll()
+    poller.register(STANDARD_INPUT, select.POLLIN)
+    return bool(poller.poll(timeout_ms))
+
+
+def answer_request(machine: Machine, link: channel.Channel, message: channel.Message) -> bool:
+    """False when the parent went away while the answer ring was full."""
+    answer = respond(machine, message)
+    if answer is None:
+        return True
+    kind, payload = encode(answer)
+    while not link.send(channel.ANSWERS, kind, message.peer, message.generation, payload):
+        if parent_gone(ANSWER_RING_FULL_MS):
+            return False
+    if isinstance(payload, bytearray):
+        pqc.wipe(payload)
+    return True
+
+
+def serve(machine: Machine, link: channel.Channel) -> None:
+    """Until the parent is gone. Takes requests first: a predecessor may have left some."""
+    poller = select.poll()
+    poller.register(link.request_fd, select.POLLIN)
+    poller.register(STANDARD_INPUT, select.POLLIN)
+    while True:
+        message = link.receive(channel.REQUESTS)
+        if message:
+            if not answer_request(machine, link, message):
+                return
+            continue
+        seconds = machine.expire()
+        timeout_ms = None if seconds is None else seconds * 1000 + 1
+        for descriptor, _ in poller.poll(timeout_ms):
+            if descriptor == STANDARD_INPUT:
+                return
+            with contextlib.suppress(BlockingIOError):
+                os.eventfd_read(descriptor)
+
+
+def main(arguments: list[str]) -> int:
+    try:
+        configuration = json.loads(sys.stdin.buffer.readline())
+        machine = build(configuration)
+        rehearse(machine.provider)
+        link = channel.Channel.attach(*map(int, arguments))
+        drop_privileges()
+    except (M13Error, OSError, ValueError, TypeError) as error:
+        told = isinstance(error, (M13Error, OSError))
+        print(f"failed: {error if told else type(error).__name__}", flush=True)
+        return 1
+    print("ready", flush=True)
+    serve(machine, link)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,65 @@
+"""Which cores the data plane's threads run on."""
+
+import os
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+SYSTEM = Path("/sys/devices/system/cpu")
+
+
+@dataclass(frozen=True)
+class CorePlan:
+    worker: int
+    tun: int
+    isolated: tuple[int, ...]
+    note: str | None
+
+
+def parse_list(text: str) -> list[int]:
+    """Cores of a kernel list such as "1-3,8"; words in it (isolcpus=domain,2-3) are flags."""
+    cores: set[int] = set()
+    for part in text.strip().split(","):
+        first, _, last = part.partition("-")
+        if first.isdigit() and (last or first).isdigit():
+            cores.update(range(int(first), int(last or first) + 1))
+    return sorted(cores)
+
+
+def format_list(cores: Iterable[int]) -> str:
+    return ",".join(str(core) for core in sorted(cores))
+
+
+def isolated_cores() -> list[int]:
+    """Online cores the scheduler leaves alone. The variable M13_MOCK_CMDLINE, a kernel command
+    line with isolcpus=, stands in for a machine that was booted so."""
+    mock = os.environ.get("M13_MOCK_CMDLINE")
+    if mock is None:
+        isolated = parse_list((SYSTEM / "isolated").read_text(encoding="ascii"))
+    else:
+        lists = [w.removeprefix("isolcpus=") for w in mock.split() if w.startswith("isolcpus=")]
+        # As in the kernel, the last one given counts.
+        isolated = parse_list(lists[-1]) if lists else []
+    online = parse_list((SYSTEM / "online").read_text(encoding="ascii"))
+    return [core for core in isolated if core in online]
+
+
+def allowed_cores() -> list[int]:
+    """Cores this process may run on; isolated ones are usually not among them, yet can be had."""
+    return sorted(os.sched_getaffinity(0))
+
+
+def plan() -> CorePlan:
+    """The worker on the first isolated core and the TUN thread on the last; what isolation
+    does not give comes from the last allowed cores. They differ wherever there are two cores."""
+    isolated = isolated_cores()
+    others = [core for core in allowed_cores() if core not in isolated]
+    if len(isolated) >= 2:
+        return CorePlan(isolated[0], isolated[-1], tuple(isolated), None)
+    if isolated:
+        tun = others[-1] if others else isolated[0]
+        note = f"only core {isolated[0]} is isolated: the TUN thread runs on core {tun}"
+        return CorePlan(isolated[0], tun, tuple(isolated), note)
+    worker = others[-2] if len(others) >= 2 else others[-1]
+    note = f"no isolated cores (isolcpus=): using {worker} and {others[-1]}, shared with others"
+    return CorePlan(worker, others[-1], (), note)

@@ -1,0 +1,186 @@
+"""Facts about a network interface, and the two settings steering needs changed on it."""
+
+import ctypes
+import errno
+import fcntl
+import os
+import socket
+import struct
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+from pyroute2 import IPRoute
+from pyroute2.ethtool.ioctl import EthtoolError, IoctlEthtool, NoSuchDevice
+from pyroute2.netlink.exceptions import NetlinkError
+
+from m13.errors import UsageError
+from m13.host.journal import Facts, Journal, undoes
+
+IFF_UP = 0x1
+SIOCETHTOOL = 0x8946
+ETHTOOL_GDRVINFO = 0x3
+DRIVER_INFO_BYTES = 196
+VLAN_STRIPPING = "rx-vlan-hw-parse"
+LARGE_RECEIVE = "rx-lro"
+
+
+@dataclass(frozen=True)
+class Nic:
+    name: str
+    index: int
+    is_up: bool
+    has_carrier: bool
+    mac: bytes
+    mtu: int
+    addresses: tuple[str, ...]
+    driver: str
+    rx_queues: int
+
+
+def inspect(name: str) -> Nic:
+    """Raises UsageError when there is no such interface."""
+    with IPRoute() as netlink:
+        try:
+            link = netlink.link("get", ifname=name)[0]
+        except NetlinkError as error:
+            known = sorted(other.get_attr("IFLA_IFNAME") for other in netlink.get_links())
+            raise UsageError(f"no interface {name!r}; there are: {', '.join(known)}") from error
+        addresses = netlink.get_addr(family=socket.AF_INET, index=link["index"])
+    return Nic(
+        name=name,
+        index=link["index"],
+        is_up=bool(link["flags"] & IFF_UP),
+        has_carrier=bool(link.get_attr("IFLA_CARRIER")),
+        mac=_mac(link.get_attr("IFLA_ADDRESS")),
+        mtu=link.get_attr("IFLA_MTU"),
+        addresses=tuple(a.get_attr("IFA_LOCAL") for a in addresses),
+        driver=_driver(name),
+        rx_queues=_rx_queues(name) or link.get_attr("IFLA_NUM_RX_QUEUES") or 1,
+    )
+
+
+def prepare(journal: Journal, name: str) -> list[str]:
+    """One receive queue, so that steering needs one socket; VLAN tags left in the packet, where
+    the XDP program looks for them. Returns notes on what the driver would not do."""
+    notes = [collapse_channels(journal, name), stop_vlan_stripping(journal, name)]
+    return [note for note in notes if note is not None]
+
+
+def collapse_channels(journal: Journal, name: str) -> str | None:
+    """One combined channel, or one receive channel where the driver keeps them apart."""
+    with _ethtool(name) as ethtool:
+        try:
+            channels = ethtool.get_channels()
+            field = "combined_count" if channels.max_combined else "rx_count"
+            old = getattr(channels, field)
+            key = f"{name} {field}"
+            if old <= 1 and not journal.is_shared("nic.channels", key):
+                return None
+            token = journal.record("nic.channels", key=key, name=name, field=field, old=old)
+            setattr(channels, field, 1)
+        except (OSError, EthtoolError) as error:
+            return f"{name}: channels cannot be read: {_reason(error)}"
+        try:
+            ethtool.set_channels(channels)
+        except (OSError, EthtoolError) as error:
+            journal.discard(token)
+            return f"{name} keeps {old} receive queues: {_reason(error)}"
+    return None
+
+
+def stop_vlan_stripping(journal: Journal, name: str) -> str | None:
+    with _ethtool(name) as ethtool:
+        try:
+            features = ethtool.get_features()
+            for feature in (LARGE_RECEIVE, VLAN_STRIPPING):
+                _keep_feature(journal, name, features, feature)
+            if VLAN_STRIPPING not in features or not features[VLAN_STRIPPING]:
+                return None
+            features[VLAN_STRIPPING] = False
+            ethtool.set_features(features)
+        except (OSError, EthtoolError) as error:
+            return f"{name} keeps stripping VLAN tags: {_reason(error)}"
+    return None
+
+
+def _keep_feature(journal: Journal, name: str, features: Any, feature: str) -> None:
+    """Large receive is only recorded: forwarding and XDP switch it off and never on again."""
+    if feature not in features:
+        return
+    key = f"{name} {feature}"
+    if features[feature] or journal.is_shared("nic.feature", key):
+        old = bool(features[feature])
+        journal.record("nic.feature", key=key, name=name, feature=feature, old=old)
+
+
+@undoes("nic.channels")
+def _restore_channels(facts: Facts) -> None:
+    with _ethtool(facts["name"]) as ethtool:
+        try:
+            channels = ethtool.get_channels()
+            if getattr(channels, facts["field"]) != facts["old"]:
+                setattr(channels, facts["field"], facts["old"])
+                ethtool.set_channels(channels)
+        except (OSError, EthtoolError) as error:
+            _content_when_gone(error)
+
+
+@undoes("nic.feature")
+def _restore_feature(facts: Facts) -> None:
+    with _ethtool(facts["name"]) as ethtool:
+        try:
+            features = ethtool.get_features()
+            if features[facts["feature"]] != facts["old"]:
+                features[facts["feature"]] = facts["old"]
+                ethtool.set_features(features)
+        except (OSError, EthtoolError) as error:
+            _content_when_gone(error)
+
+
+def _content_when_gone(error: Exception) -> None:
+    if isinstance(error, NoSuchDevice) or getattr(error, "errno", None) == errno.ENODEV:
+        return
+    raise OSError(_reason(error)) from error
+
+
+@contextmanager
+def _ethtool(name: str) -> Iterator[Any]:
+    ethtool = IoctlEthtool(name)
+    try:
+        yield ethtool
+    finally:
+        ethtool.close()
+
+
+def _rx_queues(name: str) -> int:
+    with _ethtool(name) as ethtool:
+        try:
+            channels = ethtool.get_channels()
+        except (OSError, EthtoolError):
+            return 0
+        return int(channels.combined_count + channels.rx_count)
+
+
+def _driver(name: str) -> str:
+    """Asked of the driver: /sys may show another namespace than the one we are in."""
+    answer = ctypes.create_string_buffer(DRIVER_INFO_BYTES)
+    struct.pack_into("=I", answer, 0, ETHTOOL_GDRVINFO)
+    request = struct.pack("16sP", name.encode(), ctypes.addressof(answer))
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as control:
+        try:
+            fcntl.ioctl(control, SIOCETHTOOL, request)
+        except OSError:
+            return "unknown"
+    return answer.raw[4:36].rstrip(b"\0").decode("ascii", "replace")
+
+
+def _mac(text: str | None) -> bytes:
+    return bytes.fromhex(text.replace(":", "")) if text else bytes(6)
+
+
+def _reason(error: Exception) -> str:
+    if isinstance(error, OSError) and error.errno:
+        return os.strerror(error.errno)
+    return "the driver does not support it"

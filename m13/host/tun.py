@@ -1,0 +1,143 @@
+"""A TUN device that lives exactly as long as we hold its descriptor."""
+
+import contextlib
+import errno
+import fcntl
+import os
+import struct
+from types import TracebackType
+from typing import Self
+
+from pyroute2 import IPRoute
+from pyroute2.netlink.exceptions import NetlinkError
+
+from m13.errors import HostError, UsageError
+
+IFF_TUN = 0x0001
+IFF_MULTI_QUEUE = 0x0100
+IFF_NO_PI = 0x1000
+IFF_VNET_HDR = 0x4000
+IFF_TUN_EXCL = 0x8000
+TUNSETIFF = 0x400454CA
+IN6_ADDR_GEN_MODE_NONE = 1
+MTU_MIN, MTU_MAX = 576, 65535
+
+
+def check_name(name: str) -> None:
+    """Refuse what the kernel would refuse, or would take for a pattern ("tun%d")."""
+    bad = not name or len(name.encode()) > 15 or name in (".", "..")
+    if bad or any(c in "/:%" or c.isspace() or not c.isprintable() for c in name):
+        raise UsageError(f"{name!r} cannot be a TUN name: 1 to 15 characters, none of / : %")
+
+
+class Tun:
+    """`flags` adds IFF_VNET_HDR or IFF_MULTI_QUEUE; `blocking` is the mode of the descriptor."""
+
+    def __init__(self, name: str, mtu: int, *, flags: int = 0, blocking: bool = True) -> None:
+        check_name(name)
+        self.name = name
+        self.fd = _open(name, flags, blocking)
+        try:
+            with IPRoute() as netlink:
+                self.ifindex: int = netlink.link_lookup(ifname=name)[0]
+            self._keep_ipv6_quiet()
+            self.set_mtu(mtu)
+        except BaseException:
+            self.close()
+            raise
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """The device goes, and its addresses and routes with it."""
+        if self.fd >= 0:
+            os.close(self.fd)
+            self.fd = -1
+
+    def up(self) -> None:
+        self._set(state="up")
+
+    def down(self) -> None:
+        self._set(state="down")
+
+    def set_mtu(self, mtu: int) -> None:
+        if not MTU_MIN <= mtu <= MTU_MAX:
+            raise UsageError(f"a tunnel MTU of {mtu} is not within {MTU_MIN} to {MTU_MAX}")
+        self._set(mtu=mtu)
+
+    def add_address(self, address: str, prefix_bits: int) -> None:
+        with IPRoute() as netlink:
+            try:
+                netlink.addr("add", index=self.ifindex, address=address, prefixlen=prefix_bits)
+            except NetlinkError as error:
+                if error.code != errno.EEXIST:
+                    raise _refused(self.name, f"address {address}/{prefix_bits}", error) from error
+
+    def replace_address(self, address: str, prefix_bits: int) -> None:
+        """Make it the only one. New before old: with its last address gone a device would lose
+        its routes, and packets would leave in the clear."""
+        self.add_address(address, prefix_bits)
+        with IPRoute() as netlink:
+            for message in netlink.get_addr(family=2, index=self.ifindex):
+                old = message.get_attr("IFA_LOCAL")
+                bits = message["prefixlen"]
+                if (old, bits) != (address, prefix_bits):
+                    netlink.addr("del", index=self.ifindex, address=old, prefixlen=bits)
+
+    def use_fair_queueing(self) -> str | None:
+        """Pace with `fq` where the kernel has it; a note where not."""
+        with IPRoute() as netlink:
+            try:
+                netlink.tc("replace", "fq", self.ifindex)
+            except NetlinkError as error:
+                return f"no fq on {self.name}: {os.strerror(error.code)} (module sch_fq)"
+        return None
+
+    def _keep_ipv6_quiet(self) -> None:
+        """No link-local address, hence no router solicitations into the tunnel. And deleting
+        an address must not delete its younger siblings, or `replace_address` would fail."""
+        mode = {"attrs": [("IFLA_INET6_ADDR_GEN_MODE", IN6_ADDR_GEN_MODE_NONE)]}
+        with contextlib.suppress(HostError):  # a kernel without IPv6
+            self._set(IFLA_AF_SPEC={"attrs": [("AF_INET6", mode)]})
+        path = f"/proc/sys/net/ipv4/conf/{self.name}/promote_secondaries"
+        with contextlib.suppress(OSError), open(path, "w", encoding="ascii") as setting:
+            setting.write("1")
+
+    def _set(self, **changes: object) -> None:
+        with IPRoute() as netlink:
+            try:
+                netlink.link("set", index=self.ifindex, **changes)
+            except NetlinkError as error:
+                raise _refused(self.name, str(changes), error) from error
+
+
+def _open(name: str, flags: int, blocking: bool) -> int:
+    try:
+        descriptor = os.open(
+            "/dev/net/tun", os.O_RDWR | os.O_CLOEXEC | (0 if blocking else os.O_NONBLOCK)
+        )
+    except OSError as error:
+        raise HostError(f"no /dev/net/tun ({error.strerror}): run as root, modprobe tun") from error
+    # EXCL: never take over a persistent device that somebody else made.
+    request = struct.pack("16sH22x", name.encode(), IFF_TUN | IFF_NO_PI | IFF_TUN_EXCL | flags)
+    try:
+        fcntl.ioctl(descriptor, TUNSETIFF, request)
+    except OSError as error:
+        os.close(descriptor)
+        if error.errno in (errno.EBUSY, errno.EEXIST, errno.EINVAL):
+            raise UsageError(f"interface {name} exists already: choose another --tun") from error
+        raise HostError(f"cannot make TUN {name}: {error.strerror} (run as root)") from error
+    return descriptor
+
+
+def _refused(name: str, what: str, error: NetlinkError) -> HostError:
+    return HostError(f"cannot set {what} on {name}: {os.strerror(error.code)}")

@@ -1,0 +1,220 @@
+/* Slots, maps and sessions of peers. Invariant: every entry of a map names a slot in use whose
+ * own field equals the key, so an entry is removed exactly when its slot changes. */
+#include "peer.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+int m13_peers_init(struct m13_peers *peers, uint32_t count, uint64_t seed)
+{
+    if (!count || count > M13_PEER_SLOTS)
+        return -EINVAL;
+    memset(peers, 0, sizeof *peers);
+    peers->count = count;
+    peers->slots = aligned_alloc(alignof(struct m13_peer), count * sizeof(struct m13_peer));
+    peers->frag_arena = calloc(count, M13_FRAG_ARENA_BYTES);
+    peers->message_arena = calloc(count, M13_FRAGMENT_MESSAGE_BYTES);
+    if (!peers->slots || !peers->frag_arena || !peers->message_arena) {
+        free(peers->slots);
+        free(peers->frag_arena);
+        free(peers->message_arena);
+        memset(peers, 0, sizeof *peers);
+        return -ENOMEM;
+    }
+    memset(peers->slots, 0, count * sizeof(struct m13_peer));
+    for (uint32_t slot = 0; slot < count; slot++) {
+        struct m13_peer *peer = &peers->slots[slot];
+        peer->slot = (uint16_t)slot;
+        peer->handshake.message = peers->message_arena + slot * M13_FRAGMENT_MESSAGE_BYTES;
+        m13_frag_init(&peer->frag, peers->frag_arena + (size_t)slot * M13_FRAG_ARENA_BYTES);
+    }
+    m13_map_init(&peers->by_endpoint, seed);
+    m13_map_init(&peers->by_mac, seed ^ 0x5555555555555555ull);
+    m13_map_init(&peers->by_tunnel, ~seed);
+    return 0;
+}
+
+void m13_peers_fini(struct m13_peers *peers, struct m13_aead *aead)
+{
+    for (uint32_t slot = 0; slot < peers->count; slot++)
+        m13_peer_forget_sessions(&peers->slots[slot], aead);
+    free(peers->slots);
+    free(peers->frag_arena);
+    free(peers->message_arena);
+    memset(peers, 0, sizeof *peers);
+}
+
+static bool is_pending(const struct m13_peer *peer)
+{
+    return peer->state == M13_STATE_Handshaking;
+}
+
+static struct m13_peer *oldest_pending(struct m13_peers *peers, bool without_cookie)
+{
+    struct m13_peer *oldest = NULL;
+    for (uint32_t slot = 0; slot < peers->count; slot++) {
+        struct m13_peer *peer = &peers->slots[slot];
+        if (!is_pending(peer) || (without_cookie && peer->handshake.has_cookie))
+            continue;
+        if (!oldest || peer->handshake.started_ns < oldest->handshake.started_ns)
+            oldest = peer;
+    }
+    return oldest;
+}
+
+static void enter_maps(struct m13_peers *peers, const struct m13_peer *peer)
+{
+    m13_map_set(&peers->by_endpoint,
+                m13_peer_endpoint_key(peer->endpoint.address, peer->endpoint.port), peer->slot);
+}
+
+uint16_t m13_peers_claim(struct m13_peers *peers, struct m13_aead *aead,
+                         const struct m13_endpoint *endpoint, const uint8_t mac[6],
+                         bool has_cookie, uint64_t now_ns)
+{
+    bool over_budget = !has_cookie && peers->pending_without_cookie >= M13_PEERS_NO_COOKIE_MAX;
+    if (over_budget || peers->pending >= M13_PEERS_PENDING_MAX) {
+        struct m13_peer *oldest = oldest_pending(peers, !has_cookie);
+        if (!oldest)
+            return M13_PEER_NONE;
+        m13_peers_release(peers, aead, oldest->slot);
+    }
+    for (uint32_t slot = 0; slot < peers->count; slot++) {
+        struct m13_peer *peer = &peers->slots[slot];
+        if (peer->state != M13_STATE_Disconnected)
+            continue;
+        peer->state = M13_STATE_Handshaking;
+        peer->generation = ++peers->generation;
+        peer->endpoint = *endpoint;
+        memcpy(peer->mac, mac, 6);
+        peer->handshake.has_cookie = has_cookie;
+        peer->handshake.started_ns = now_ns;
+        peers->pending++;
+        peers->pending_without_cookie += !has_cookie;
+        enter_maps(peers, peer);
+        return peer->slot;
+    }
+    return M13_PEER_NONE;
+}
+
+static void leave_maps(struct m13_peers *peers, const struct m13_peer *peer)
+{
+    m13_map_remove(&peers->by_endpoint,
+                   m13_peer_endpoint_key(peer->endpoint.address, peer->endpoint.port), peer->slot);
+    m13_map_remove(&peers->by_mac, m13_peer_mac_key(peer->mac), peer->slot);
+    if (peer->tunnel_address)
+        m13_map_remove(&peers->by_tunnel, peer->tunnel_address, peer->slot);
+}
+
+static void leave_pending(struct m13_peers *peers, const struct m13_peer *peer)
+{
+    peers->pending--;
+    peers->pending_without_cookie -= !peer->handshake.has_cookie;
+}
+
+void m13_peers_release(struct m13_peers *peers, struct m13_aead *aead, uint16_t slot)
+{
+    struct m13_peer *peer = &peers->slots[slot];
+    if (peer->state == M13_STATE_Disconnected)
+        return;
+    leave_maps(peers, peer);
+    if (is_pending(peer))
+        leave_pending(peers, peer);
+    else
+        peers->established--;
+    m13_peer_forget_sessions(peer, aead);
+    m13_frag_reset(&peer->frag);
+    uint8_t *message = peer->handshake.message;
+    struct m13_frag frag = peer->frag;
+    memset(peer, 0, offsetof(struct m13_peer, sessions));
+    peer->slot = slot;
+    peer->frag = frag;
+    peer->handshake.message = message;
+}
+
+void m13_peers_move(struct m13_peers *peers, uint16_t slot, const struct m13_endpoint *endpoint)
+{
+    struct m13_peer *peer = &peers->slots[slot];
+    m13_map_remove(&peers->by_endpoint,
+                   m13_peer_endpoint_key(peer->endpoint.address, peer->endpoint.port), slot);
+    peer->endpoint = *endpoint;
+    enter_maps(peers, peer);
+}
+
+bool m13_peers_establish(struct m13_peers *peers, struct m13_aead *aead, uint16_t slot,
+                         const uint8_t fingerprint[32], uint32_t tunnel_address)
+{
+    struct m13_peer *peer = &peers->slots[slot];
+    for (uint32_t other = 0; other < peers->count; other++) {
+        const struct m13_peer *holder = &peers->slots[other];
+        if (other == slot || holder->state != M13_STATE_Established)
+            continue;
+        if (!memcmp(holder->fingerprint, fingerprint, 32) ||
+            holder->tunnel_address == tunnel_address)
+            m13_peers_release(peers, aead, (uint16_t)other);
+    }
+    if (is_pending(peer)) {
+        if (peers->established >= M13_PEERS_ESTABLISHED_MAX)
+            return false;
+        leave_pending(peers, peer);
+        peers->established++;
+    } else if (peer->tunnel_address) {
+        m13_map_remove(&peers->by_tunnel, peer->tunnel_address, slot);
+    }
+    if (memcmp(peer->fingerprint, fingerprint, 32) != 0)
+        m13_peer_forget_sessions(peer, aead); /* another node behind the same address and port */
+    peer->state = M13_STATE_Established;
+    peer->tunnel_address = tunnel_address;
+    memcpy(peer->fingerprint, fingerprint, 32);
+    m13_map_set(&peers->by_tunnel, tunnel_address, slot);
+    m13_map_set(&peers->by_mac, m13_peer_mac_key(peer->mac), slot);
+    return true;
+}
+
+struct m13_session *m13_peer_spare_session(struct m13_peer *peer, struct m13_aead *aead)
+{
+    for (uint32_t i = 0; i < 3; i++)
+        if (!peer->sessions[i].valid)
+            return &peer->sessions[i];
+    struct m13_session *spare = peer->previous ? peer->previous : peer->next;
+    m13_session_fini(spare, aead);
+    if (spare == peer->previous)
+        peer->previous = NULL;
+    else
+        peer->next = NULL;
+    return spare;
+}
+
+static void wipe(struct m13_session **session, struct m13_aead *aead)
+{
+    if (*session)
+        m13_session_fini(*session, aead);
+    *session = NULL;
+}
+
+void m13_peer_promote(struct m13_peer *peer, struct m13_aead *aead, struct m13_session *fresh,
+                      uint64_t now_ns)
+{
+    wipe(&peer->previous, aead);
+    if (peer->next == fresh)
+        peer->next = NULL;
+    peer->previous = peer->current;
+    peer->current = fresh;
+    peer->retire_ns = now_ns + M13_SESSION_OVERLAP_NS;
+    if (peer->previous && peer->previous->key_phase == fresh->key_phase)
+        wipe(&peer->previous, aead);
+}
+
+void m13_peer_retire(struct m13_peer *peer, struct m13_aead *aead, uint64_t now_ns)
+{
+    if (peer->previous && now_ns >= peer->retire_ns)
+        wipe(&peer->previous, aead);
+}
+
+void m13_peer_forget_sessions(struct m13_peer *peer, struct m13_aead *aead)
+{
+    for (uint32_t i = 0; i < 3; i++)
+        m13_session_fini(&peer->sessions[i], aead);
+    peer->current = peer->next = peer->previous = NULL;
+}

@@ -1,0 +1,171 @@
+/* The peers of this end: who they are, where they are, their sessions and their handshake.
+ *
+ * One table, owned by one worker thread; everything is allocated at init. A slot is pending while
+ * a handshake runs and established once a session is installed. Three maps find it: by outer
+ * address and port, by the MAC its frames carry (a hint for roaming, checked by the AEAD), and by
+ * tunnel address. Generation counts the occupants of a slot: an answer computed for a former one
+ * is recognised by it. */
+#ifndef M13_PEER_H
+#define M13_PEER_H
+
+#include <stdalign.h>
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "frag.h"
+#include "map.h"
+#include "session.h"
+#include "stats.h"
+
+#define M13_PEERS_ESTABLISHED_MAX 256
+#define M13_PEERS_PENDING_MAX     64
+#define M13_PEER_SLOTS            (M13_PEERS_ESTABLISHED_MAX + M13_PEERS_PENDING_MAX)
+#define M13_PEERS_NO_COOKIE_MAX   8 /* §4.5: the separate budget of v1 peers */
+#define M13_PEER_NONE             M13_MAP_NONE
+#define M13_SESSION_OVERLAP_NS    5000000000ull /* §5: a replaced key still receives for 5 s */
+
+_Static_assert(M13_PEER_SLOTS == M13_STATS_PEERS, "a telemetry row for each slot");
+
+/* Where a peer is; address, port as on the wire. */
+struct m13_endpoint {
+    uint32_t address;
+    uint32_t local_address; /* ours, that the peer talks to */
+    uint16_t port;
+    uint8_t mac[6]; /* next hop towards the peer */
+};
+
+enum m13_handshake_phase {
+    M13_HANDSHAKE_IDLE,
+    M13_HANDSHAKE_REGISTERING,  /* node: registration sent, echo awaited */
+    M13_HANDSHAKE_HELLO,        /* node: ClientHello sent. hub: with the worker process */
+    M13_HANDSHAKE_HELLO_DONE,   /* node: ServerHello with the worker. hub: ServerHello sent */
+    M13_HANDSHAKE_FINISHED,     /* node: Finished sent. hub: Finished with the worker */
+    M13_HANDSHAKE_CONFIRMED,    /* hub: session installed from this handshake */
+};
+
+struct m13_handshake {
+    enum m13_handshake_phase phase;
+    uint32_t generation; /* of this attempt, unique in the process */
+    uint8_t key_phase;   /* epoch's low byte that the node proposes */
+    bool has_cookie;
+    bool has_identity; /* node: its ClientHello is ready */
+    uint8_t cookie[16]; /* node: what the echo carried */
+    uint8_t nonce[M13_HELLO_NONCE_BYTES];
+    uint16_t message_id; /* fragment id of the message: resends keep it */
+    uint32_t message_bytes;
+    uint8_t *message; /* last message sent, for resending; M13_FRAGMENT_MESSAGE_BYTES */
+    uint64_t started_ns;
+    uint64_t resend_ns; /* when to send again */
+    uint64_t interval_ns;
+    uint64_t answered_ns; /* hub: last time the message went out */
+};
+
+struct m13_peer {
+    /* hot: touched per packet by the owning worker */
+    enum m13_state state;
+    uint32_t generation;
+    uint32_t tunnel_address; /* network order; 0: none */
+    uint8_t mac[6];          /* source MAC its frames carry */
+    uint16_t slot;
+    struct m13_endpoint endpoint;
+    struct m13_session *current;
+    struct m13_session *next;     /* node: derived, waits for the hub's first frame under it */
+    struct m13_session *previous; /* receives until retire_ns */
+    uint64_t retire_ns;
+    uint64_t last_heard_ns;
+    uint64_t last_sent_ns;
+    uint64_t received_packets;
+    uint64_t received_bytes;
+    uint64_t sent_packets;
+    uint64_t sent_bytes;
+    /* cold: handshake and identity */
+    alignas(64) struct m13_handshake handshake;
+    struct m13_frag frag;
+    uint64_t handshakes;
+    uint8_t prefix_bits;
+    uint8_t fingerprint[32];
+    char name[32];
+    struct m13_session sessions[3];
+};
+
+struct m13_peers {
+    struct m13_peer *slots;
+    uint32_t count;
+    uint32_t established;
+    uint32_t pending;
+    uint32_t pending_without_cookie;
+    uint32_t generation; /* last one given out */
+    uint8_t *frag_arena;
+    uint8_t *message_arena;
+    struct m13_map by_endpoint;
+    struct m13_map by_mac;
+    struct m13_map by_tunnel;
+};
+
+/* count: 1..M13_PEER_SLOTS. seed: random. */
+int m13_peers_init(struct m13_peers *peers, uint32_t count, uint64_t seed);
+/* Wipes every session. */
+void m13_peers_fini(struct m13_peers *peers, struct m13_aead *aead);
+
+static inline uint64_t m13_peer_endpoint_key(uint32_t address, uint16_t port)
+{
+    return (uint64_t)address << 16 | port;
+}
+
+static inline uint64_t m13_peer_mac_key(const uint8_t mac[6])
+{
+    uint64_t key = 0;
+    memcpy(&key, mac, 6);
+    return key;
+}
+
+static inline uint16_t m13_peers_find_endpoint(const struct m13_peers *peers, uint32_t address,
+                                               uint16_t port)
+{
+    return m13_map_find(&peers->by_endpoint, m13_peer_endpoint_key(address, port));
+}
+
+/* A pending slot for a handshake from this endpoint. When all pending ones are taken the oldest
+ * gives way; a source without cookie only ever displaces another without. M13_PEER_NONE: no. */
+uint16_t m13_peers_claim(struct m13_peers *peers, struct m13_aead *aead,
+                         const struct m13_endpoint *endpoint, const uint8_t mac[6],
+                         bool has_cookie, uint64_t now_ns);
+
+/* Frees a slot: wipes its keys and takes it out of every map. */
+void m13_peers_release(struct m13_peers *peers, struct m13_aead *aead, uint16_t slot);
+
+/* The peer was authentically heard from another endpoint. */
+void m13_peers_move(struct m13_peers *peers, uint16_t slot, const struct m13_endpoint *endpoint);
+
+/* Gives a slot its tunnel address and identity and counts it established. Whoever held the
+ * identity or the address before is released. False: 256 are established already. */
+bool m13_peers_establish(struct m13_peers *peers, struct m13_aead *aead, uint16_t slot,
+                         const uint8_t fingerprint[32], uint32_t tunnel_address);
+
+/* An unused session of the peer, to be initialised; wipes the one furthest from use if needed. */
+struct m13_session *m13_peer_spare_session(struct m13_peer *peer, struct m13_aead *aead);
+
+/* The fresh session sends from now on; the present one only receives, until the overlap ends.
+ * A session of the same key phase cannot overlap and is wiped at once. */
+void m13_peer_promote(struct m13_peer *peer, struct m13_aead *aead, struct m13_session *fresh,
+                      uint64_t now_ns);
+
+/* Wipes a previous session whose overlap is over. */
+void m13_peer_retire(struct m13_peer *peer, struct m13_aead *aead, uint64_t now_ns);
+
+/* Wipes all sessions: the peer is lost, its slot may stay. */
+void m13_peer_forget_sessions(struct m13_peer *peer, struct m13_aead *aead);
+
+/* The session that frames with this key phase are opened with, or NULL. */
+static inline struct m13_session *m13_peer_session(const struct m13_peer *peer, uint8_t key_phase)
+{
+    if (peer->current && peer->current->key_phase == key_phase)
+        return peer->current;
+    if (peer->next && peer->next->key_phase == key_phase)
+        return peer->next;
+    if (peer->previous && peer->previous->key_phase == key_phase)
+        return peer->previous;
+    return NULL;
+}
+
+#endif

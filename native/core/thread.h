@@ -1,0 +1,12 @@
+/* What a data-plane thread does when it starts, and emptying the descriptors that wake it. */
+#ifndef M13_THREAD_H
+#define M13_THREAD_H
+
+/* Names the calling thread and pins it; core -1 leaves it where the kernel likes. A core that is
+ * not allowed is no error: the thread runs unpinned. */
+void m13_thread_begin(const char *name, int core);
+
+/* Empties an eventfd after poll() reported it; -1 is ignored. */
+void m13_thread_drain(int eventfd);
+
+#endif

@@ -1,0 +1,30 @@
+from typing import NamedTuple
+
+ESTABLISHED: int
+LOST: int
+REFUSED: int
+MOVED: int
+CONFIG: int
+FRAME: int
+MTU_MIN: int
+MTU_MAX: int
+REKEY_FRAMES_MAX: int
+
+class Event(NamedTuple):
+    kind: int
+    peer: int
+    generation: int
+    detail: int
+    time_ns: int
+    address: bytes
+    port: int
+    tunnel_address: bytes
+    hub_address: bytes
+    prefix_bits: int
+    mtu: int
+    keepalive_ms: int
+    handshake_version: int
+    fingerprint: bytes
+    name: str
+    frame_bytes: int
+    dump: bytes

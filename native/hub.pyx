@@ -1,0 +1,103 @@
+"""A hub's data plane: created, run in two threads, stopped, settled."""
+
+import os
+
+from libc.stdint cimport uint8_t, uint16_t, uint32_t, uintptr_t
+from libc.string cimport memcpy
+from native.channel cimport Channel
+from native.event cimport drain, fill
+from native.path cimport hub_worker as c
+from native.path.path cimport m13_command, m13_stats_page
+from native.xdp cimport Socket
+
+FRAMES = c.M13_HUB_FRAMES
+UMEM_BYTES = c.M13_HUB_UMEM_BYTES
+XDP_RING_SLOTS = c.M13_HUB_XDP_RING_SLOTS
+
+
+cdef check(int result, str what):
+    if result < 0:
+        raise OSError(-result, f"{what}: {os.strerror(-result)}")
+
+
+cdef class Hub:
+    """Keeps what it borrows alive; close() only after both threads have returned."""
+
+    cdef c.m13_hub *ptr
+    cdef object kept
+
+    def __cinit__(self, settings, Socket socket, Channel channel, page, int tun_fd,
+                  const unsigned char[::1] mac, const unsigned char[::1] hub_tunnel_address):
+        cdef c.m13_hub_config config
+        cdef bytes backend = settings.aead.encode()
+        if mac.shape[0] != 6 or hub_tunnel_address.shape[0] != 4:
+            raise ValueError("a MAC is 6 bytes, an IPv4 address 4")
+        fill(&config.path, settings)
+        config.path.is_hub = True
+        config.path.echo = False
+        config.path.aead_backend = backend
+        config.path.udp_port = settings.port
+        memcpy(config.path.mac, &mac[0], 6)
+        memcpy(config.path.hub_tunnel_address, &hub_tunnel_address[0], 4)
+        config.xdp = socket.ptr
+        config.umem = <uint8_t *>socket.umem.ptr
+        config.channel = channel.ptr
+        config.page = <m13_stats_page *><uintptr_t>page.address
+        config.tun_fd = tun_fd
+        config.worker_core = settings.worker_core
+        config.tun_core = settings.tun_core
+        check(c.m13_hub_create(&self.ptr, &config), "data plane")
+        self.kept = (socket, channel, page, backend)
+
+    @property
+    def aead_backend(self):
+        return self.ptr.path.aead.backend.name.decode()
+
+    @property
+    def event_fd(self):
+        return self.ptr.path.event_fd
+
+    def run_worker(self):
+        """Runs the worker in the calling thread until stop()."""
+        cdef int result
+        with nogil:
+            result = c.m13_hub_run_worker(self.ptr)
+        check(result, "hub worker")
+
+    def run_tun(self):
+        """Runs the TUN thread in the calling thread until stop()."""
+        cdef int result
+        with nogil:
+            result = c.m13_hub_run_tun(self.ptr)
+        check(result, "TUN thread")
+
+    def stop(self):
+        c.m13_hub_stop(self.ptr)
+
+    def events(self):
+        return drain(&self.ptr.path)
+
+    def set_next_hop(self, uint32_t peer, uint32_t generation, const unsigned char[::1] address,
+                     const unsigned char[::1] mac):
+        """Tells the worker the MAC that leads to a peer's address; False when it is too busy."""
+        cdef m13_command command
+        if address.shape[0] != 4 or mac.shape[0] != 6:
+            raise ValueError("a MAC is 6 bytes, an IPv4 address 4")
+        command.peer = peer
+        command.generation = generation
+        memcpy(&command.address, &address[0], 4)
+        memcpy(command.mac, &mac[0], 6)
+        return c.m13_hub_command(self.ptr, &command)
+
+    def settle(self):
+        """After both threads returned: frames unaccounted for, 0 unless something leaked."""
+        return c.m13_hub_settle(self.ptr)
+
+    def close(self):
+        if self.ptr != NULL:
+            c.m13_hub_destroy(self.ptr)
+            self.ptr = NULL
+        self.kept = None
+
+    def __dealloc__(self):
+        c.m13_hub_destroy(self.ptr)

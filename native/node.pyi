@@ -1,0 +1,29 @@
+from typing import Any
+
+from native.channel import Channel
+from native.event import Event
+from native.umem import Umem
+
+FRAMES: int
+ARENA_BYTES: int
+
+class Node:
+    def __init__(
+        self,
+        settings: Any,
+        arena: Umem,
+        channel: Channel,
+        page: Any,
+        tun_fd: int,
+        socket_fd: int,
+        mac: bytes,
+    ) -> None: ...
+    @property
+    def aead_backend(self) -> str: ...
+    @property
+    def event_fd(self) -> int: ...
+    def run(self) -> None: ...
+    def stop(self) -> None: ...
+    def events(self) -> list[Event]: ...
+    def settle(self) -> int: ...
+    def close(self) -> None: ...

@@ -1,0 +1,38 @@
+/* Packets from the TUN find their peer: on the hub by inner destination, on the node the hub. */
+#include "path.h"
+
+static void collect(struct m13_path *path, struct m13_packet *packet)
+{
+    const struct m13_wire_ipv4 *ip = (const void *)packet->frame->payload;
+    uint32_t bytes = packet->bytes - M13_WIRE_FRAME_BYTES;
+    packet->peer = M13_PEER_NONE;
+    if (bytes < sizeof *ip || ip->version_length >> 4 != 4 ||
+        __builtin_bswap16(ip->total_bytes) != bytes) {
+        m13_drop(path, packet, M13_DROP_inner_header);
+        return;
+    }
+    if (bytes > path->config.mtu_bytes) {
+        m13_drop(path, packet, M13_DROP_tunnel_mtu);
+        return;
+    }
+    uint16_t slot =
+        path->config.is_hub ? m13_map_find(&path->peers.by_tunnel, ip->destination) : 0;
+    if (slot == M13_PEER_NONE) {
+        m13_drop(path, packet, M13_DROP_no_route);
+        return;
+    }
+    struct m13_peer *peer = &path->peers.slots[slot];
+    if (!peer->current) {
+        m13_drop(path, packet, M13_DROP_no_session); /* fail closed */
+        return;
+    }
+    packet->peer = slot;
+    packet->session = peer->current;
+    packet->verdict = M13_TO_NETWORK;
+}
+
+void m13_collect(struct m13_path *path, struct m13_vector *vector)
+{
+    for (uint32_t i = 0; i < vector->count; i++)
+        collect(path, &vector->packets[i]);
+}

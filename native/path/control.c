@@ -1,0 +1,118 @@
+/* Sealed control messages and the timers of a session; clear frames without payload. */
+#include "path.h"
+
+void m13_control_send_clear(struct m13_path *path, const struct m13_endpoint *to, uint8_t flags,
+                            const uint8_t *cookie)
+{
+    uint32_t index;
+    struct m13_wire_frame *frame = path->outlet.take(path->outlet.owner, &index);
+    if (!frame) {
+        m13_stats_drop(path->stats, M13_DROP_no_frame);
+        return;
+    }
+    m13_wire_stamp(frame, path->config.mac, flags, 0, path->clear_sequence++);
+    if (cookie)
+        memcpy(frame->header.tag, cookie, sizeof frame->header.tag);
+    path->outlet.send(path->outlet.owner, to, index, M13_WIRE_FRAME_BYTES);
+}
+
+void m13_control_send(struct m13_path *path, struct m13_peer *peer, enum m13_wire_tlv type,
+                      const void *value, uint16_t value_bytes)
+{
+    uint32_t index, payload_bytes = M13_WIRE_TLV_HEADER_BYTES + value_bytes;
+    if (!peer->current || m13_session_exhausted(peer->current)) {
+        m13_stats_drop(path->stats,
+                       peer->current ? M13_DROP_counter_exhausted : M13_DROP_no_session);
+        return;
+    }
+    struct m13_wire_frame *frame = path->outlet.take(path->outlet.owner, &index);
+    if (!frame) {
+        m13_stats_drop(path->stats, M13_DROP_no_frame);
+        return;
+    }
+    m13_wire_stamp(frame, path->config.mac, M13_FLAG_CONTROL, payload_bytes, 0);
+    m13_session_number(peer->current, &frame->header, path->direction);
+    frame->payload[0] = (uint8_t)type;
+    memcpy(frame->payload + 1, &value_bytes, sizeof value_bytes);
+    if (value_bytes)
+        memcpy(frame->payload + M13_WIRE_TLV_HEADER_BYTES, value, value_bytes);
+    struct m13_aead_job job = {.key = &peer->current->send_key,
+                               .header = &frame->header,
+                               .bytes = M13_WIRE_HEADER_BYTES + payload_bytes};
+    m13_aead_seal(&path->aead, &job, 1);
+    m13_stats_add(path->stats, M13_STAT_aead_sealed, 1);
+    peer->last_sent_ns = path->now_ns;
+    path->outlet.send(path->outlet.owner, &peer->endpoint, index,
+                      M13_WIRE_FRAME_BYTES + payload_bytes);
+}
+
+void m13_control_send_config(struct m13_path *path, struct m13_peer *peer)
+{
+    struct m13_wire_config config = {.prefix_bits = peer->prefix_bits,
+                                     .mtu_bytes = path->config.mtu_bytes,
+                                     .keepalive_ms = path->config.keepalive_ms};
+    memcpy(config.node_address, &peer->tunnel_address, 4);
+    memcpy(config.hub_address, path->config.hub_tunnel_address, 4);
+    m13_control_send(path, peer, M13_TLV_CONFIG, &config, sizeof config);
+}
+
+/* Node: what the hub says goes, within what this protocol allows. */
+static bool apply_config(struct m13_path *path, struct m13_peer *peer, const uint8_t *value,
+                         uint32_t bytes)
+{
+    struct m13_wire_config config;
+    if (path->config.is_hub || bytes < sizeof config)
+        return false;
+    memcpy(&config, value, sizeof config);
+    if (config.prefix_bits > 32 || config.mtu_bytes < M13_TUNNEL_MTU_MIN ||
+        config.mtu_bytes > M13_TUNNEL_MTU_MAX || config.keepalive_ms < 10)
+        return false;
+    memcpy(&peer->tunnel_address, config.node_address, 4);
+    path->config.mtu_bytes = config.mtu_bytes;
+    m13_path_set_keepalive(path, config.keepalive_ms);
+    m13_report_config(path, peer, &config);
+    return true;
+}
+
+void m13_control_receive(struct m13_path *path, struct m13_packet *packet)
+{
+    struct m13_peer *peer = &path->peers.slots[packet->peer];
+    const uint8_t *tlv = packet->frame->payload;
+    uint32_t left = packet->frame->header.payload_bytes;
+    packet->verdict = M13_DONE;
+    while (left) {
+        uint16_t bytes;
+        if (left < M13_WIRE_TLV_HEADER_BYTES)
+            break;
+        memcpy(&bytes, tlv + 1, sizeof bytes);
+        if (bytes > left - M13_WIRE_TLV_HEADER_BYTES)
+            break;
+        const uint8_t *value = tlv + M13_WIRE_TLV_HEADER_BYTES;
+        if (tlv[0] == M13_TLV_KEEPALIVE)
+            m13_stats_add(path->stats, M13_STAT_keepalives_received, 1);
+        else if (tlv[0] == M13_TLV_CONFIG && !apply_config(path, peer, value, bytes))
+            break;
+        tlv += M13_WIRE_TLV_HEADER_BYTES + bytes; /* unknown types are skipped (§6) */
+        left -= M13_WIRE_TLV_HEADER_BYTES + bytes;
+    }
+    if (left)
+        m13_drop(path, packet, M13_DROP_control);
+}
+
+void m13_control_tick(struct m13_path *path, struct m13_peer *peer)
+{
+    if (!peer->current)
+        return;
+    m13_peer_retire(peer, &path->aead, path->now_ns);
+    if (path->now_ns - peer->last_heard_ns > path->timeout_ns) {
+        m13_stats_add(path->stats, M13_STAT_sessions_lost, 1);
+        m13_report_event(path, M13_EVENT_LOST, peer, 0, NULL);
+        if (path->config.is_hub)
+            m13_peers_release(&path->peers, &path->aead, peer->slot);
+        else
+            m13_peer_forget_sessions(peer, &path->aead);
+    } else if (path->now_ns - peer->last_sent_ns >= path->keepalive_ns) {
+        m13_stats_add(path->stats, M13_STAT_keepalives_sent, 1);
+        m13_control_send(path, peer, M13_TLV_KEEPALIVE, NULL, 0);
+    }
+}

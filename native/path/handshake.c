@@ -1,0 +1,77 @@
+/* What both ends do to carry a handshake: fragments out, requests to the worker, keys in. */
+#include "path.h"
+
+#include <openssl/crypto.h>
+
+static void send_fragment(struct m13_path *path, struct m13_peer *peer, uint32_t index,
+                          uint32_t total)
+{
+    const struct m13_handshake *handshake = &peer->handshake;
+    uint32_t buffer, offset = index * M13_FRAGMENT_CHUNK_BYTES;
+    uint32_t chunk = handshake->message_bytes - offset;
+    if (chunk > M13_FRAGMENT_CHUNK_BYTES)
+        chunk = M13_FRAGMENT_CHUNK_BYTES;
+    struct m13_wire_frame *frame = path->outlet.take(path->outlet.owner, &buffer);
+    if (!frame) {
+        m13_stats_drop(path->stats, M13_DROP_no_frame);
+        return;
+    }
+    struct m13_wire_fragment header = {.id = handshake->message_id,
+                                       .index = (uint8_t)index,
+                                       .total = (uint8_t)total,
+                                       .offset = (uint16_t)offset,
+                                       .bytes = (uint16_t)chunk};
+    m13_wire_stamp(frame, path->config.mac, M13_FLAGS_HANDSHAKE, 0, path->clear_sequence++);
+    if (!path->config.is_hub && path->config.handshake_version >= 2) {
+        memcpy(frame->header.tag, handshake->cookie, sizeof handshake->cookie);
+        frame->header.key_phase = handshake->key_phase;
+    }
+    memcpy(frame->payload, &header, sizeof header);
+    memcpy(frame->payload + sizeof header, handshake->message + offset, chunk);
+    path->outlet.send(path->outlet.owner, &peer->endpoint, buffer,
+                      (uint32_t)(M13_WIRE_FRAME_BYTES + sizeof header + chunk));
+}
+
+void m13_handshake_send(struct m13_path *path, struct m13_peer *peer)
+{
+    uint32_t total = m13_wire_fragment_total(peer->handshake.message_bytes);
+    for (uint32_t index = 0; index < total; index++)
+        send_fragment(path, peer, index, total);
+    peer->handshake.answered_ns = path->now_ns;
+}
+
+void m13_handshake_set_message(struct m13_path *path, struct m13_peer *peer, const uint8_t *bytes,
+                               uint32_t length)
+{
+    memcpy(peer->handshake.message, bytes, length);
+    peer->handshake.message_bytes = length;
+    peer->handshake.message_id = (uint16_t)path->clear_sequence;
+}
+
+bool m13_handshake_ask(struct m13_path *path, struct m13_peer *peer, enum m13_channel_kind kind,
+                       const void *payload, uint32_t bytes)
+{
+    struct m13_channel_message *message = &path->message;
+    message->kind = kind;
+    message->peer = peer->slot;
+    message->generation = peer->handshake.generation;
+    message->length = bytes;
+    if (bytes)
+        memcpy(message->payload, payload, bytes);
+    if (m13_channel_send(path->channel, M13_CHANNEL_REQUESTS, message))
+        return true;
+    m13_stats_drop(path->stats, M13_DROP_handshake_busy);
+    return false;
+}
+
+struct m13_session *m13_handshake_install(struct m13_path *path, struct m13_peer *peer,
+                                          const struct m13_channel_established *answer)
+{
+    struct m13_session *session = m13_peer_spare_session(peer, &path->aead);
+    uint8_t key_phase = answer->handshake_version >= 2 ? peer->handshake.key_phase : 0;
+    int error = m13_session_init(session, &path->aead, answer->handshake_version, key_phase,
+                                 answer->send_key, answer->receive_key, path->now_ns);
+    /* the answer is in our copy of the channel's message, which must not keep the keys */
+    OPENSSL_cleanse(path->message.payload, sizeof *answer);
+    return error ? NULL : session;
+}

@@ -1,0 +1,230 @@
+/* The hub's half of a handshake. A peer with a session keeps it, whatever arrives in the clear,
+ * until the Finished of a new handshake has verified (§2).
+ *
+ *   IDLE -ClientHello-> HELLO -answer-> HELLO_DONE -Finished-> FINISHED -answer-> CONFIRMED */
+#include "path.h"
+
+#define PENDING_MAX_NS (30 * M13_SECOND_NS) /* a handshake that leads nowhere is forgotten */
+
+static bool may_echo(struct m13_path *path, const struct m13_endpoint *source)
+{
+    uint64_t key = m13_peer_endpoint_key(source->address, source->port) ^ path->peers.by_mac.seed;
+    uint32_t *bucket = &path->echo_ms[key * 0x9E3779B97F4A7C15ull >> 54];
+    uint32_t now_ms = (uint32_t)(path->now_ns / M13_MILLISECOND_NS);
+    /* sources that share a bucket only wait for each other */
+    if (*bucket && now_ms - *bucket < M13_ECHO_INTERVAL_NS / M13_MILLISECOND_NS)
+        return false;
+    *bucket = now_ms | 1;
+    return true;
+}
+_Static_assert(M13_ECHO_BUCKETS == 1 << (64 - 54), "the hash above takes the top ten bits");
+
+/* A registration keeps no state: the echo's cookie is all that comes of it (§4.5). */
+void m13_hub_register(struct m13_path *path, struct m13_packet *packet)
+{
+    uint8_t cookie[M13_COOKIE_BYTES];
+    packet->verdict = M13_DONE;
+    m13_stats_add(path->stats, M13_STAT_registrations, 1);
+    if (!may_echo(path, &packet->source))
+        return;
+    m13_cookie_make(&path->cookie, packet->source.address, packet->source.port, cookie);
+    m13_control_send_clear(path, &packet->source, M13_FLAGS_ECHO, cookie);
+    m13_stats_add(path->stats, M13_STAT_echoes, 1);
+}
+
+/* Ten attempts a second from one address at most; each costs the worker lattice work. */
+static void client_hello(struct m13_path *path, struct m13_peer *peer,
+                         const struct m13_frag_message *message, uint8_t key_phase)
+{
+    struct m13_handshake *handshake = &peer->handshake;
+    const uint8_t *nonce = message->bytes + M13_HELLO_NONCE_OFFSET;
+    bool again = handshake->phase != M13_HANDSHAKE_IDLE &&
+                 !memcmp(handshake->nonce, nonce, M13_HELLO_NONCE_BYTES);
+    bool soon = path->now_ns - handshake->answered_ns < M13_HELLO_INTERVAL_NS;
+    if (again) {
+        if (handshake->phase == M13_HANDSHAKE_HELLO_DONE && !soon) {
+            m13_stats_add(path->stats, M13_STAT_handshake_resends, 1);
+            m13_handshake_send(path, peer);
+        }
+        return;
+    }
+    if (handshake->phase != M13_HANDSHAKE_IDLE && soon)
+        return;
+    handshake->generation = ++path->handshake_generation;
+    if (!m13_handshake_ask(path, peer, M13_CHANNEL_ASK_CLIENT_HELLO, message->bytes,
+                           message->length))
+        return;
+    handshake->phase = M13_HANDSHAKE_HELLO;
+    handshake->key_phase = key_phase;
+    handshake->started_ns = handshake->answered_ns = path->now_ns;
+    memcpy(handshake->nonce, nonce, M13_HELLO_NONCE_BYTES);
+    m13_stats_add(path->stats, M13_STAT_handshakes_started, 1);
+}
+
+static void finished(struct m13_path *path, struct m13_peer *peer,
+                     const struct m13_frag_message *message)
+{
+    struct m13_handshake *handshake = &peer->handshake;
+    if (handshake->phase == M13_HANDSHAKE_HELLO_DONE) {
+        if (m13_handshake_ask(path, peer, M13_CHANNEL_ASK_FINISHED, message->bytes,
+                              message->length))
+            handshake->phase = M13_HANDSHAKE_FINISHED;
+    } else if (handshake->phase == M13_HANDSHAKE_CONFIRMED &&
+               path->now_ns - handshake->answered_ns >= M13_HELLO_INTERVAL_NS) {
+        handshake->answered_ns = path->now_ns; /* the node has not seen CONFIG */
+        m13_control_send_config(path, peer);
+    } else if (handshake->phase != M13_HANDSHAKE_FINISHED) {
+        m13_stats_drop(path->stats, M13_DROP_handshake_message);
+    }
+}
+
+static void message_complete(struct m13_path *path, struct m13_peer *peer,
+                             const struct m13_frag_message *message, uint8_t key_phase)
+{
+    m13_stats_add(path->stats, M13_STAT_handshake_messages, 1);
+    uint8_t type = message->bytes[0];
+    if (type == M13_CLIENT_HELLO && message->length == M13_CLIENT_HELLO_BYTES) {
+        uint8_t version = message->bytes[1];
+        bool v2 = version == 2 && path->config.accept_v2 && peer->handshake.has_cookie;
+        if (v2 || (version == 1 && path->config.accept_v1))
+            client_hello(path, peer, message, version == 2 ? key_phase : 0);
+        else
+            m13_stats_drop(path->stats, M13_DROP_handshake_message);
+    } else if (type == M13_FINISHED && message->length == M13_FINISHED_BYTES) {
+        finished(path, peer, message);
+    } else {
+        m13_stats_drop(path->stats, M13_DROP_handshake_message);
+    }
+}
+
+/* The slot a fragment belongs to; a source earns one by a cookie or, for v1, by a small budget.
+ * A peer that proved a cookie once is not spoken for by frames without one. */
+static uint16_t slot_for(struct m13_path *path, const struct m13_packet *packet)
+{
+    const struct m13_wire_frame *frame = packet->frame;
+    bool has_cookie = m13_cookie_check(&path->cookie, packet->source.address, packet->source.port,
+                                       frame->header.tag);
+    uint16_t slot =
+        m13_peers_find_endpoint(&path->peers, packet->source.address, packet->source.port);
+    if (slot == M13_PEER_NONE) {
+        if (!has_cookie && !path->config.accept_v1)
+            return M13_PEER_NONE;
+        return m13_peers_claim(&path->peers, &path->aead, &packet->source,
+                               frame->ethernet.source, has_cookie, path->now_ns);
+    }
+    bool spoofable = path->peers.slots[slot].handshake.has_cookie && !has_cookie;
+    return spoofable ? M13_PEER_NONE : slot;
+}
+
+void m13_hub_fragment(struct m13_path *path, struct m13_packet *packet)
+{
+    struct m13_frag_message message;
+    uint16_t slot = slot_for(path, packet);
+    if (slot == M13_PEER_NONE) {
+        m13_drop(path, packet, M13_DROP_no_cookie);
+        return;
+    }
+    struct m13_peer *peer = &path->peers.slots[slot];
+    packet->verdict = M13_DONE;
+    switch (m13_frag_feed(&peer->frag, packet->frame->header.flags, packet->frame->payload,
+                          packet->bytes - M13_WIRE_FRAME_BYTES, path->now_ns, &message)) {
+    case M13_FRAG_COMPLETE:
+        message_complete(path, peer, &message, packet->frame->header.key_phase);
+        break;
+    case M13_FRAG_REFUSED:
+        m13_drop(path, packet, M13_DROP_fragment);
+        break;
+    case M13_FRAG_INCOMPLETE:
+        break;
+    }
+}
+
+static void establish(struct m13_path *path, struct m13_peer *peer,
+                      const struct m13_channel_established *answer)
+{
+    uint32_t tunnel_address;
+    bool renewed = peer->current != NULL;
+    memcpy(&tunnel_address, answer->tunnel_address, 4);
+    if (!m13_peers_establish(&path->peers, &path->aead, peer->slot, answer->fingerprint,
+                             tunnel_address)) {
+        m13_stats_drop(path->stats, M13_DROP_no_peer_slot);
+        return;
+    }
+    memcpy(peer->name, answer->name, sizeof peer->name);
+    peer->name[sizeof peer->name - 1] = 0;
+    peer->prefix_bits = answer->address_prefix_bits;
+    struct m13_session *session = m13_handshake_install(path, peer, answer);
+    if (!session) {
+        m13_peers_release(&path->peers, &path->aead, peer->slot);
+        return;
+    }
+    m13_peer_promote(peer, &path->aead, session, path->now_ns);
+    peer->last_heard_ns = peer->last_sent_ns = path->now_ns;
+    peer->handshake.phase = M13_HANDSHAKE_CONFIRMED;
+    peer->handshake.answered_ns = path->now_ns;
+    peer->handshakes++;
+    m13_stats_add(path->stats, M13_STAT_handshakes_done, 1);
+    m13_control_send_config(path, peer);
+    m13_report_event(path, M13_EVENT_ESTABLISHED, peer, renewed, NULL);
+}
+
+/* A refusal ends the attempt, except that a false Finished must not spoil the true one. */
+static void refused(struct m13_path *path, struct m13_peer *peer,
+                    const struct m13_channel_refused *answer)
+{
+    m13_stats_add(path->stats, M13_STAT_handshakes_refused, 1);
+    m13_report_event(path, M13_EVENT_REFUSED, peer, answer->reason, answer->fingerprint);
+    if (peer->handshake.phase == M13_HANDSHAKE_FINISHED &&
+        answer->reason == M13_CHANNEL_BAD_SIGNATURE)
+        peer->handshake.phase = M13_HANDSHAKE_HELLO_DONE;
+    else if (peer->current)
+        peer->handshake.phase = M13_HANDSHAKE_IDLE;
+    else
+        m13_peers_release(&path->peers, &path->aead, peer->slot);
+}
+
+static void answer(struct m13_path *path, const struct m13_channel_message *message)
+{
+    if (message->peer >= path->peers.count)
+        return;
+    struct m13_peer *peer = &path->peers.slots[message->peer];
+    struct m13_handshake *handshake = &peer->handshake;
+    /* the slot or the attempt may have changed while the worker thought */
+    if (peer->state == M13_STATE_Disconnected || handshake->generation != message->generation)
+        return;
+    if (message->kind == M13_CHANNEL_SAY_SERVER_HELLO &&
+        handshake->phase == M13_HANDSHAKE_HELLO && message->length == M13_SERVER_HELLO_BYTES) {
+        handshake->phase = M13_HANDSHAKE_HELLO_DONE;
+        m13_handshake_set_message(path, peer, message->payload, message->length);
+        m13_handshake_send(path, peer);
+    } else if (message->kind == M13_CHANNEL_SAY_ESTABLISHED &&
+               handshake->phase == M13_HANDSHAKE_FINISHED &&
+               message->length >= sizeof(struct m13_channel_established)) {
+        establish(path, peer, (const void *)message->payload);
+    } else if (message->kind == M13_CHANNEL_SAY_REFUSED &&
+               message->length >= sizeof(struct m13_channel_refused)) {
+        refused(path, peer, (const void *)message->payload);
+    }
+}
+
+uint32_t m13_hub_answers(struct m13_path *path)
+{
+    uint32_t count = 0;
+    while (count < M13_CHANNEL_SLOTS &&
+           m13_channel_receive(path->channel, M13_CHANNEL_ANSWERS, &path->message)) {
+        answer(path, &path->message);
+        count++;
+    }
+    return count;
+}
+
+void m13_hub_tick(struct m13_path *path, struct m13_peer *peer)
+{
+    bool stale = path->now_ns - peer->handshake.started_ns > PENDING_MAX_NS;
+    if (peer->state == M13_STATE_Handshaking && stale) {
+        m13_handshake_ask(path, peer, M13_CHANNEL_ASK_FORGET, NULL, 0);
+        m13_peers_release(&path->peers, &path->aead, peer->slot);
+    } else if (peer->state == M13_STATE_Established) {
+        m13_control_tick(path, peer);
+    }
+}

@@ -1,0 +1,234 @@
+/* The node's half of a handshake, and when to begin a new one. While a session is up the same
+ * steps run beside it (make-before-break); it is replaced when the hub uses the new key.
+ *
+ *   IDLE -> REGISTERING -echo-> HELLO -ServerHello-> HELLO_DONE -answer-> FINISHED -CONFIG-> IDLE */
+#include "path.h"
+
+#define RESEND_FIRST_NS (250 * M13_MILLISECOND_NS) /* §4.3: 250 ms growing to 2 s */
+#define RESEND_MAX_NS   (2 * M13_SECOND_NS)
+#define REGISTER_NS     (100 * M13_MILLISECOND_NS) /* the seed's keepalive before a session */
+#define ATTEMPT_MAX_NS  (20 * M13_SECOND_NS)       /* over two round trips of 8 s (§4.3) */
+
+static void schedule_resend(struct m13_path *path, struct m13_handshake *handshake,
+                            uint64_t interval_ns)
+{
+    handshake->interval_ns = interval_ns;
+    handshake->resend_ns = path->now_ns + m13_path_jitter(path, interval_ns);
+}
+
+static void show_state(struct m13_path *path, const struct m13_peer *peer)
+{
+    enum m13_state state = peer->current ? M13_STATE_Established : M13_STATE_Handshaking;
+    if (!peer->current && peer->handshake.phase == M13_HANDSHAKE_IDLE)
+        state = M13_STATE_Disconnected;
+    if (!peer->current && peer->handshake.phase == M13_HANDSHAKE_REGISTERING)
+        state = M13_STATE_Registering;
+    path->page->state = state;
+}
+
+static void send_registration(struct m13_path *path, struct m13_peer *peer, uint8_t flags)
+{
+    m13_control_send_clear(path, &peer->endpoint, flags, NULL);
+    m13_stats_add(path->stats, M13_STAT_registrations, 1);
+}
+
+static void begin(struct m13_path *path, struct m13_peer *peer)
+{
+    struct m13_handshake *handshake = &peer->handshake;
+    uint8_t version = path->config.handshake_version;
+    handshake->generation = ++path->handshake_generation;
+    /* the worker makes the ClientHello while the registration travels */
+    if (!m13_handshake_ask(path, peer, M13_CHANNEL_ASK_START, &version, 1)) {
+        schedule_resend(path, handshake, RESEND_MAX_NS);
+        return;
+    }
+    m13_stats_add(path->stats, M13_STAT_handshakes_started, 1);
+    handshake->phase = M13_HANDSHAKE_REGISTERING;
+    handshake->has_identity = handshake->has_cookie = false;
+    handshake->key_phase = peer->current ? (uint8_t)(peer->current->key_phase + 1) : 0;
+    handshake->started_ns = path->now_ns;
+    if (!peer->current)
+        path->page->first_frame_ns = path->now_ns;
+    send_registration(path, peer, M13_FLAGS_REGISTRATION);
+    schedule_resend(path, handshake, REGISTER_NS);
+}
+
+/* An attempt failed: the next one waits, longer each time (no failure retries at once). */
+static void give_up(struct m13_path *path, struct m13_peer *peer)
+{
+    struct m13_handshake *handshake = &peer->handshake;
+    handshake->phase = M13_HANDSHAKE_IDLE;
+    m13_handshake_ask(path, peer, M13_CHANNEL_ASK_FORGET, NULL, 0);
+    uint64_t interval = handshake->interval_ns * 2;
+    if (interval < RESEND_FIRST_NS)
+        interval = RESEND_FIRST_NS;
+    schedule_resend(path, handshake, interval > RESEND_MAX_NS ? RESEND_MAX_NS : interval);
+}
+
+static void send_hello_when_ready(struct m13_path *path, struct m13_peer *peer)
+{
+    struct m13_handshake *handshake = &peer->handshake;
+    if (!handshake->has_identity || !handshake->has_cookie ||
+        handshake->phase != M13_HANDSHAKE_REGISTERING)
+        return;
+    handshake->phase = M13_HANDSHAKE_HELLO;
+    m13_handshake_send(path, peer);
+    schedule_resend(path, handshake, RESEND_FIRST_NS);
+}
+
+/* The echo's tag is the cookie; a later echo renews it in the middle of an attempt, as happens
+ * when the hub was restarted. */
+void m13_node_echo(struct m13_path *path, struct m13_packet *packet)
+{
+    struct m13_peer *peer = &path->peers.slots[0];
+    packet->verdict = M13_DONE;
+    if (packet->frame->header.flags != M13_FLAGS_ECHO) {
+        m13_drop(path, packet, M13_DROP_clear_flags);
+        return;
+    }
+    m13_stats_add(path->stats, M13_STAT_echoes, 1);
+    if (peer->handshake.phase == M13_HANDSHAKE_IDLE)
+        return;
+    memcpy(peer->handshake.cookie, packet->frame->header.tag, sizeof peer->handshake.cookie);
+    peer->handshake.has_cookie = true;
+    send_hello_when_ready(path, peer);
+}
+
+void m13_node_fragment(struct m13_path *path, struct m13_packet *packet)
+{
+    struct m13_peer *peer = &path->peers.slots[0];
+    struct m13_frag_message message;
+    packet->verdict = M13_DONE;
+    enum m13_frag_verdict verdict =
+        m13_frag_feed(&peer->frag, packet->frame->header.flags, packet->frame->payload,
+                      packet->bytes - M13_WIRE_FRAME_BYTES, path->now_ns, &message);
+    if (verdict == M13_FRAG_REFUSED)
+        m13_drop(path, packet, M13_DROP_fragment);
+    if (verdict != M13_FRAG_COMPLETE)
+        return;
+    m13_stats_add(path->stats, M13_STAT_handshake_messages, 1);
+    if (peer->handshake.phase != M13_HANDSHAKE_HELLO || message.bytes[0] != M13_SERVER_HELLO ||
+        message.length != M13_SERVER_HELLO_BYTES) {
+        m13_drop(path, packet, M13_DROP_handshake_message);
+        return;
+    }
+    if (m13_handshake_ask(path, peer, M13_CHANNEL_ASK_SERVER_HELLO, message.bytes, message.length))
+        peer->handshake.phase = M13_HANDSHAKE_HELLO_DONE;
+}
+
+static void established(struct m13_path *path, struct m13_peer *peer)
+{
+    struct m13_channel_established *answer = (void *)path->message.payload;
+    memcpy(peer->fingerprint, answer->fingerprint, sizeof peer->fingerprint);
+    if (peer->next)
+        m13_session_fini(peer->next, &path->aead);
+    peer->next = NULL;
+    m13_handshake_set_message(path, peer, path->message.payload + sizeof *answer,
+                              M13_FINISHED_BYTES);
+    peer->next = m13_handshake_install(path, peer, answer);
+    if (!peer->next) {
+        give_up(path, peer);
+        return;
+    }
+    peer->handshake.phase = M13_HANDSHAKE_FINISHED;
+    m13_handshake_send(path, peer);
+    schedule_resend(path, &peer->handshake, RESEND_FIRST_NS);
+}
+
+/* A ServerHello whose signature is false may be an attacker's: the true one is still awaited. */
+static void refused(struct m13_path *path, struct m13_peer *peer)
+{
+    const struct m13_channel_refused *answer = (const void *)path->message.payload;
+    m13_stats_add(path->stats, M13_STAT_handshakes_refused, 1);
+    m13_report_event(path, M13_EVENT_REFUSED, peer, answer->reason, answer->fingerprint);
+    if (answer->reason == M13_CHANNEL_BAD_SIGNATURE || answer->reason == M13_CHANNEL_MALFORMED)
+        peer->handshake.phase = M13_HANDSHAKE_HELLO;
+    else
+        give_up(path, peer);
+}
+
+static void answer(struct m13_path *path, struct m13_peer *peer)
+{
+    const struct m13_channel_message *message = &path->message;
+    struct m13_handshake *handshake = &peer->handshake;
+    if (message->peer != peer->slot || message->generation != handshake->generation ||
+        handshake->phase == M13_HANDSHAKE_IDLE)
+        return;
+    if (message->kind == M13_CHANNEL_SAY_CLIENT_HELLO && !handshake->has_identity &&
+        message->length == M13_CLIENT_HELLO_BYTES) {
+        handshake->has_identity = true;
+        m13_handshake_set_message(path, peer, message->payload, message->length);
+        send_hello_when_ready(path, peer);
+    } else if (message->kind == M13_CHANNEL_SAY_ESTABLISHED &&
+               handshake->phase == M13_HANDSHAKE_HELLO_DONE &&
+               message->length ==
+                   sizeof(struct m13_channel_established) + M13_FINISHED_BYTES) {
+        established(path, peer);
+    } else if (message->kind == M13_CHANNEL_SAY_REFUSED &&
+               message->length >= sizeof(struct m13_channel_refused)) {
+        refused(path, peer);
+    }
+}
+
+uint32_t m13_node_answers(struct m13_path *path)
+{
+    uint32_t count = 0;
+    while (count < M13_CHANNEL_SLOTS &&
+           m13_channel_receive(path->channel, M13_CHANNEL_ANSWERS, &path->message)) {
+        answer(path, &path->peers.slots[0]);
+        count++;
+    }
+    show_state(path, &path->peers.slots[0]);
+    return count;
+}
+
+void m13_node_confirm(struct m13_path *path, struct m13_peer *peer)
+{
+    bool renewed = peer->current != NULL;
+    m13_peer_promote(peer, &path->aead, peer->next, path->now_ns);
+    peer->state = M13_STATE_Established;
+    peer->last_sent_ns = path->now_ns;
+    peer->handshakes++;
+    peer->handshake.phase = M13_HANDSHAKE_IDLE;
+    peer->handshake.interval_ns = 0;
+    m13_stats_add(path->stats, M13_STAT_handshakes_done, 1);
+    if (!renewed)
+        path->page->session_up_ns = m13_clock_now_ns();
+    show_state(path, peer);
+    m13_report_event(path, M13_EVENT_ESTABLISHED, peer, renewed, NULL);
+}
+
+static bool wants_rekey(const struct m13_path *path, const struct m13_session *session)
+{
+    return path->now_ns - session->established_ns >= path->config.rekey_age_ns ||
+           session->send_counter >= path->config.rekey_frames;
+}
+
+static void resend(struct m13_path *path, struct m13_peer *peer)
+{
+    struct m13_handshake *handshake = &peer->handshake;
+    uint64_t interval = handshake->interval_ns * 2;
+    /* 0x80 before a session is the seed's cleartext keepalive: it asks for an echo as well */
+    send_registration(path, peer, M13_FLAGS_ECHO);
+    if (handshake->phase == M13_HANDSHAKE_HELLO || handshake->phase == M13_HANDSHAKE_FINISHED) {
+        m13_stats_add(path->stats, M13_STAT_handshake_resends, 1);
+        m13_handshake_send(path, peer);
+    }
+    schedule_resend(path, handshake, interval > RESEND_MAX_NS ? RESEND_MAX_NS : interval);
+}
+
+void m13_node_tick(struct m13_path *path, struct m13_peer *peer)
+{
+    struct m13_handshake *handshake = &peer->handshake;
+    m13_control_tick(path, peer);
+    bool due = path->now_ns >= handshake->resend_ns;
+    if (handshake->phase == M13_HANDSHAKE_IDLE) {
+        if (due && (!peer->current || wants_rekey(path, peer->current)))
+            begin(path, peer);
+    } else if (path->now_ns - handshake->started_ns > ATTEMPT_MAX_NS) {
+        give_up(path, peer);
+    } else if (due) {
+        resend(path, peer);
+    }
+    show_state(path, peer);
+}

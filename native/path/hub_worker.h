@@ -1,0 +1,97 @@
+/* A hub's data plane: one worker on an AF_XDP queue, one thread on the TUN, four rings between.
+ *
+ *   NIC -> XDP rx -> worker -> to_tun ----------> TUN thread -> kernel
+ *                      ^  <--- frames_from_tun ---'  (written, to be freed)
+ *   NIC <- XDP tx <- worker <- from_tun --------- TUN thread <- kernel
+ *                      '---- frames_to_tun ------>'  (free, to be read into)
+ *
+ * All frames lie in one UMEM and are numbered by the slab, which the worker alone touches. A frame
+ * is owned by exactly one of: the slab, XDP's fill side, XDP's transmit side, the scheduler, the
+ * TUN thread with its rings, or the vector being worked on. The sum is m13_hub_frames(). */
+#ifndef M13_HUB_WORKER_H
+#define M13_HUB_WORKER_H
+
+#include <stdatomic.h>
+
+#include "path.h"
+#include "sched.h"
+#include "slab.h"
+#include "xdp.h"
+
+/* Shares of the slab; nobody lends more than its share. */
+#define M13_HUB_FRAMES_RECEIVE  2048 /* XDP fill and receive rings */
+#define M13_HUB_FRAMES_TRANSMIT 768  /* XDP transmit and completion rings */
+#define M13_HUB_FRAMES_QUEUED   (M13_SCHED_CRITICAL_SLOTS + M13_SCHED_BULK_SLOTS)
+#define M13_HUB_FRAMES_TO_TUN   2048 /* to_tun, frames_from_tun and the packet being written */
+#define M13_HUB_FRAMES_FROM_TUN 1024 /* frames_to_tun, from_tun and the packet being read */
+#define M13_HUB_FRAMES_IN_HAND  1024 /* vectors, control frames, slack against starvation */
+#define M13_HUB_FRAMES          8192
+_Static_assert(M13_HUB_FRAMES_RECEIVE + M13_HUB_FRAMES_TRANSMIT + M13_HUB_FRAMES_QUEUED +
+                       M13_HUB_FRAMES_TO_TUN + M13_HUB_FRAMES_FROM_TUN + M13_HUB_FRAMES_IN_HAND ==
+                   M13_HUB_FRAMES,
+               "the slab is the sum of its holders");
+#define M13_HUB_UMEM_BYTES     ((uint64_t)M13_HUB_FRAMES * M13_FRAME_BYTES)
+#define M13_HUB_TUN_RING_SLOTS 2048
+#define M13_HUB_XDP_RING_SLOTS 4096 /* fill and receive: larger than their share, never brim-full */
+#define M13_HUB_BATCH          256  /* packets received per turn, in vectors of 64 */
+
+/* An inner packet in the UMEM. */
+struct m13_tun_packet {
+    uint32_t frame;
+    uint16_t offset; /* of the packet within its frame */
+    uint16_t bytes;
+};
+
+struct m13_hub_config {
+    struct m13_path_config path;
+    struct m13_xdp *xdp; /* borrowed, as all below */
+    uint8_t *umem;       /* M13_HUB_UMEM_BYTES */
+    struct m13_channel *channel;
+    struct m13_stats_page *page;
+    int tun_fd;      /* non-blocking, IFF_TUN | IFF_NO_PI */
+    int worker_core; /* -1: wherever the kernel likes */
+    int tun_core;
+};
+
+struct m13_hub {
+    struct m13_path path; /* worker */
+    struct m13_hub_config config;
+    struct m13_slab slab;   /* worker */
+    struct m13_sched sched; /* worker */
+    uint32_t fill_outstanding;
+    uint32_t transmit_outstanding;
+    uint32_t to_tun_outstanding;   /* sent to the TUN thread and not yet returned */
+    uint32_t from_tun_outstanding; /* lent for reading and not yet come back as packets */
+    uint64_t next_tick_ns;
+    uint64_t tick_ns;
+    struct m13_vector vector;
+    struct m13_ring to_tun;
+    struct m13_ring from_tun;
+    struct m13_ring frames_to_tun;
+    struct m13_ring frames_from_tun;
+    struct m13_doorbell worker_bell;
+    struct m13_doorbell tun_bell;
+    uint32_t spare[M13_VECTOR_PACKETS]; /* TUN thread: frames to read into */
+    uint32_t spare_count;
+    _Atomic bool stop;
+};
+
+int m13_hub_create(struct m13_hub **out, const struct m13_hub_config *config);
+/* After both threads returned. */
+void m13_hub_destroy(struct m13_hub *hub);
+
+/* Each runs in a thread of its own until m13_hub_stop(). 0 or -errno. */
+int m13_hub_run_worker(struct m13_hub *hub);
+int m13_hub_run_tun(struct m13_hub *hub);
+
+/* Any thread. */
+void m13_hub_stop(struct m13_hub *hub);
+
+/* Any one thread at a time: tells the worker a peer's next hop. False: too many waiting. */
+bool m13_hub_command(struct m13_hub *hub, const struct m13_command *command);
+
+/* After both threads returned: takes every frame back and returns how many are unaccounted for;
+ * anything but 0 is a leak. */
+uint32_t m13_hub_settle(struct m13_hub *hub);
+
+#endif

@@ -1,0 +1,28 @@
+# Mirror of node_worker.h.
+from libc.stdint cimport uint8_t, uint32_t, uint64_t
+from native.core.channel cimport m13_channel
+from native.path.path cimport m13_path, m13_path_config, m13_stats_page
+
+cdef extern from "node_worker.h" nogil:
+    enum:
+        M13_NODE_FRAMES
+        M13_NODE_ARENA_BYTES
+
+    struct m13_node_config:
+        m13_path_config path
+        uint8_t *arena
+        m13_channel *channel
+        m13_stats_page *page
+        int tun_fd
+        int socket_fd
+        int core
+        bint sqpoll
+
+    struct m13_node:
+        m13_path path
+
+    int m13_node_create(m13_node **out, const m13_node_config *config)
+    void m13_node_destroy(m13_node *node)
+    int m13_node_run(m13_node *node)
+    void m13_node_stop(m13_node *node)
+    uint32_t m13_node_settle(const m13_node *node)

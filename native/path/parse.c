@@ -1,0 +1,122 @@
+/* From bytes of the network to a frame, a peer and the session that may open it. */
+#include "path.h"
+
+static uint16_t big16(uint16_t value)
+{
+    return __builtin_bswap16(value);
+}
+
+/* Steering has looked at these headers, but a datagram is believed only for what it shows here:
+ * the lengths of IPv4, UDP and descriptor agree, so everything behind stays inside the buffer. */
+static const struct m13_wire_udp *find_udp(const struct m13_path *path, const uint8_t *data,
+                                           uint32_t bytes)
+{
+    const struct m13_wire_ethernet *ethernet = (const void *)data;
+    const struct m13_wire_ipv4 *ip = (const void *)(data + M13_WIRE_ETHERNET_BYTES);
+    if (bytes < M13_WIRE_OUTER_BYTES || ethernet->type != big16(0x0800) ||
+        ip->version_length >> 4 != 4)
+        return NULL;
+    uint32_t header_bytes = (ip->version_length & 0x0Fu) * 4;
+    uint32_t total_bytes = big16(ip->total_bytes);
+    if (header_bytes < sizeof *ip || ip->protocol != 17 || (ip->fragment & big16(0x3FFF)) ||
+        total_bytes > bytes - M13_WIRE_ETHERNET_BYTES ||
+        total_bytes < header_bytes + sizeof(struct m13_wire_udp))
+        return NULL;
+    const struct m13_wire_udp *udp = (const void *)((const uint8_t *)ip + header_bytes);
+    bool ours = big16(udp->bytes) == total_bytes - header_bytes &&
+                udp->destination == big16(path->config.udp_port);
+    return ours ? udp : NULL;
+}
+
+void m13_parse_outer(struct m13_path *path, struct m13_packet *packet, uint8_t *data,
+                     uint32_t bytes)
+{
+    const struct m13_wire_outer *outer = (const void *)data;
+    packet->peer = M13_PEER_NONE;
+    packet->session = NULL;
+    const struct m13_wire_udp *udp = find_udp(path, data, bytes);
+    if (!udp) {
+        bool l2 = bytes >= sizeof outer->ethernet &&
+                  outer->ethernet.type == big16(M13_WIRE_ETHERTYPE);
+        m13_drop(path, packet, l2 ? M13_DROP_l2_frame : M13_DROP_outer_header);
+        return;
+    }
+    packet->verdict = M13_TO_OPEN;
+    packet->frame = (void *)(data + ((const uint8_t *)(udp + 1) - data));
+    packet->bytes = big16(udp->bytes) - (uint32_t)sizeof *udp;
+    packet->source = (struct m13_endpoint){.address = outer->ip.source,
+                                           .local_address = outer->ip.destination,
+                                           .port = udp->source};
+    memcpy(packet->source.mac, outer->ethernet.source, 6);
+}
+
+static void parse_clear(struct m13_path *path, struct m13_packet *packet)
+{
+    const struct m13_wire_header *header = &packet->frame->header;
+    if (header->flags == M13_FLAGS_HANDSHAKE) {
+        packet->verdict = M13_TO_HANDSHAKE;
+    } else if (header->flags == M13_FLAGS_REGISTRATION || header->flags == M13_FLAGS_ECHO) {
+        if (packet->bytes == M13_WIRE_FRAME_BYTES)
+            packet->verdict = M13_TO_REGISTER;
+        else
+            m13_drop(path, packet, M13_DROP_clear_length);
+    } else {
+        m13_drop(path, packet, M13_DROP_clear_flags);
+    }
+}
+
+/* The peer by where the frame came from; failing that by its MAC, which only ever proposes a
+ * session to try: the tag decides, and moves the endpoint. */
+static uint16_t find_peer(const struct m13_path *path, const struct m13_packet *packet)
+{
+    if (!path->config.is_hub)
+        return 0;
+    uint16_t slot =
+        m13_peers_find_endpoint(&path->peers, packet->source.address, packet->source.port);
+    if (slot != M13_PEER_NONE && path->peers.slots[slot].current)
+        return slot;
+    return m13_map_find(&path->peers.by_mac, m13_peer_mac_key(packet->frame->ethernet.source));
+}
+
+static void parse_sealed(struct m13_path *path, struct m13_packet *packet)
+{
+    packet->peer = find_peer(path, packet);
+    if (packet->peer == M13_PEER_NONE) {
+        m13_drop(path, packet, M13_DROP_unknown_peer);
+        return;
+    }
+    const struct m13_peer *peer = &path->peers.slots[packet->peer];
+    packet->session = m13_peer_session(peer, packet->frame->header.key_phase);
+    if (packet->session)
+        packet->verdict = M13_TO_OPEN;
+    else
+        m13_drop(path, packet, M13_DROP_no_session);
+}
+
+static void parse_frame(struct m13_path *path, struct m13_packet *packet)
+{
+    const struct m13_wire_frame *frame = packet->frame;
+    if (packet->bytes < M13_WIRE_FRAME_BYTES)
+        m13_drop(path, packet, M13_DROP_too_short);
+    else if (frame->ethernet.type != big16(M13_WIRE_ETHERTYPE) ||
+             frame->header.magic != M13_WIRE_MAGIC || frame->header.version != M13_WIRE_VERSION)
+        m13_drop(path, packet, M13_DROP_bad_magic);
+    else if (frame->header.crypto_version == M13_WIRE_AEAD)
+        parse_sealed(path, packet);
+    else if (frame->header.crypto_version == M13_WIRE_CLEAR)
+        parse_clear(path, packet);
+    else
+        m13_drop(path, packet, M13_DROP_crypto_version);
+}
+
+void m13_parse(struct m13_path *path, struct m13_vector *vector)
+{
+    for (uint32_t i = 0; i < vector->count; i++) {
+        struct m13_packet *packet = &vector->packets[i];
+        if (packet->verdict == M13_DROPPED)
+            continue;
+        if (path->config.hexdump)
+            m13_report_frame(path, &packet->source, packet->frame, packet->bytes, false);
+        parse_frame(path, packet);
+    }
+}

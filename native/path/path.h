@@ -1,0 +1,259 @@
+/* The data path: stages in the order a packet meets them, what each takes and may answer.
+ *
+ *   inward    parse -> open -> classify -> deliver (TUN) | handshake | control | drop
+ *   outward   collect (TUN) -> seal -> transmit (network)
+ *
+ * A stage takes a vector of up to 64 packets and writes one verdict per packet; it frees nothing.
+ * A packet leaves a vector in one of two ways: a stage hands its frame on and says M13_KEPT, or
+ * the worker that filled the vector takes the frame back (docs/HACKING.md, "Who owns a frame").
+ * Everything hangs from struct m13_path; there is no other state. */
+#ifndef M13_PATH_H
+#define M13_PATH_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "aead.h"
+#include "channel.h"
+#include "clock.h"
+#include "cookie.h"
+#include "doorbell.h"
+#include "peer.h"
+#include "ring.h"
+#include "stats.h"
+#include "wire.h"
+
+#define M13_VECTOR_PACKETS    M13_AEAD_VECTOR
+#define M13_FRAME_BYTES       4096 /* of a buffer; a page, what AF_XDP calls a chunk */
+#define M13_TUN_OFFSET        256  /* where an inner packet is read to: room for all headers */
+#define M13_TUNNEL_MTU_MAX    3400 /* a sealed frame and AF_XDP's headroom fit one buffer */
+#define M13_TUNNEL_MTU_MIN    576  /* RFC 791: what every IPv4 host accepts */
+#define M13_ECHO_INTERVAL_NS  (100 * M13_MILLISECOND_NS) /* §4.5: one echo per source */
+#define M13_ECHO_BUCKETS      1024
+#define M13_REKEY_FRAMES_MAX  (1ull << 32)             /* §5 */
+#define M13_REKEY_AGE_NS      (3600 * M13_SECOND_NS)   /* §5 */
+#define M13_HELLO_INTERVAL_NS (100 * M13_MILLISECOND_NS)
+
+enum m13_verdict {
+    M13_TO_OPEN,      /* sealed, the session to open it with is known */
+    M13_TO_CLASSIFY,  /* authentic */
+    M13_TO_TUN,       /* tunnel data, towards the kernel */
+    M13_TO_CONTROL,   /* sealed control */
+    M13_TO_REGISTER,  /* clear registration, keepalive or echo */
+    M13_TO_HANDSHAKE, /* clear handshake fragment */
+    M13_TO_NETWORK,   /* sealed or to be sealed, towards the peer */
+    M13_KEPT,         /* the frame has another owner now */
+    M13_DONE,         /* consumed; the frame goes back */
+    M13_DROPPED,      /* counted with its reason; the frame goes back */
+};
+
+struct m13_packet {
+    struct m13_wire_frame *frame;
+    struct m13_session *session;
+    uint32_t index; /* of the buffer, for its owner */
+    uint32_t bytes; /* from the inner Ethernet header to the end of the frame */
+    uint16_t peer;  /* slot, or M13_PEER_NONE */
+    uint8_t verdict;
+    struct m13_endpoint source; /* inward on the hub: who sent it */
+};
+
+struct m13_vector {
+    uint32_t count;
+    struct m13_packet packets[M13_VECTOR_PACKETS];
+};
+
+/* What the control process is told; fields that a kind does not use are zero. */
+enum m13_event_kind {
+    M13_EVENT_ESTABLISHED = 1, /* a session: first, renewed (detail 1) */
+    M13_EVENT_LOST = 2,        /* E_PEER_TIMEOUT */
+    M13_EVENT_REFUSED = 3,     /* detail: enum m13_channel_reason; fingerprint of the key seen */
+    M13_EVENT_MOVED = 4,       /* the peer's endpoint changed */
+    M13_EVENT_CONFIG = 5,      /* node: address, prefix, MTU, keepalive from the hub */
+    M13_EVENT_FRAME = 6,       /* hexdump; detail: 0 received, 1 sent */
+};
+#define M13_EVENT_DUMP_BYTES 96
+#define M13_EVENT_SLOTS      256
+
+struct m13_event {
+    uint32_t kind;
+    uint32_t peer;
+    uint32_t generation;
+    uint32_t detail;
+    uint64_t time_ns;
+    uint8_t address[4];
+    uint16_t port; /* host order */
+    uint16_t mtu_bytes;
+    uint8_t tunnel_address[4];
+    uint8_t hub_address[4];
+    uint16_t keepalive_ms;
+    uint8_t prefix_bits;
+    uint8_t handshake_version;
+    uint32_t bytes; /* of the dumped frame */
+    uint8_t fingerprint[32];
+    char name[32];
+    uint8_t dump[M13_EVENT_DUMP_BYTES];
+};
+
+/* What the control process tells a hub. */
+struct m13_command {
+    uint32_t peer;
+    uint32_t generation;
+    uint32_t address; /* the peer's, network order: a command for a former endpoint is ignored */
+    uint8_t mac[6];   /* next hop towards it */
+    uint16_t reserved;
+};
+
+/* How control frames leave: the one thing hub and node do differently on this slow path.
+ * take gives a buffer with room for outer headers before the frame, or NULL. send takes it over. */
+struct m13_outlet {
+    void *owner;
+    struct m13_wire_frame *(*take)(void *owner, uint32_t *index);
+    void (*send)(void *owner, const struct m13_endpoint *to, uint32_t index, uint32_t bytes);
+};
+
+struct m13_path_config {
+    const char *aead_backend; /* name or "auto" */
+    bool is_hub;
+    bool accept_v1;  /* hub: handshake profiles v1 and v1-full */
+    bool accept_v2;  /* hub */
+    bool hexdump;
+    bool echo;                 /* node: send tunnel packets back instead of delivering them */
+    uint8_t handshake_version; /* node: 1 or 2 */
+    uint8_t mac[6];            /* source MAC of our frames */
+    uint8_t hub_tunnel_address[4];
+    uint16_t mtu_bytes;
+    uint16_t keepalive_ms;
+    uint16_t udp_port; /* hub: the port we serve, host order */
+    uint64_t rekey_age_ns;
+    uint64_t rekey_frames;
+};
+
+struct m13_path {
+    /* hot: touched per packet by the owning worker */
+    uint64_t now_ns; /* of the present turn */
+    struct m13_aead aead;
+    struct m13_peers peers;
+    struct m13_stats_writer *stats;
+    enum m13_wire_direction direction; /* ours when sealing */
+    struct m13_path_config config;
+    /* cold: set at bring-up, or used by handshakes and control */
+    uint64_t keepalive_ns;
+    uint64_t timeout_ns;
+    uint64_t clear_sequence;
+    uint64_t random_state;
+    uint64_t next_dump_ns;
+    uint32_t handshake_generation;
+    struct m13_channel *channel;
+    struct m13_channel_message message; /* the one being read or written */
+    struct m13_stats_page *page;
+    struct m13_outlet outlet;
+    struct m13_cookie cookie;
+    struct m13_ring events; /* single producer: the worker; single consumer: control */
+    int event_fd;           /* eventfd the control process polls, written per event */
+    struct m13_ring commands; /* single producer: control; single consumer: the worker */
+    uint32_t echo_ms[M13_ECHO_BUCKETS]; /* hub: when a bucket of sources was last answered */
+};
+
+/* peers: slots of the table. channel, page and outlet are borrowed and outlive the path. */
+int m13_path_init(struct m13_path *path, const struct m13_path_config *config, uint32_t peers,
+                  struct m13_channel *channel, struct m13_stats_page *page);
+void m13_path_fini(struct m13_path *path);
+
+/* A peer is lost after 5 keepalive intervals less a quarter of one: seen within five (§5). */
+void m13_path_set_keepalive(struct m13_path *path, uint16_t keepalive_ms);
+
+/* A random interval in [base, base + base/4): resends of many nodes must not march in step. */
+uint64_t m13_path_jitter(struct m13_path *path, uint64_t base_ns);
+
+/* --- inward stages ------------------------------------------------------------------------- */
+
+/* Hub: a UDP datagram as the NIC delivered it. Fills frame, bytes, source; DROPPED or goes on with
+ * m13_parse(). data holds bytes bytes from the outer Ethernet header. */
+void m13_parse_outer(struct m13_path *path, struct m13_packet *packet, uint8_t *data,
+                     uint32_t bytes);
+
+/* M13 header of every packet not dropped yet; finds peer and session. Answers TO_OPEN,
+ * TO_REGISTER, TO_HANDSHAKE or DROPPED. */
+void m13_parse(struct m13_path *path, struct m13_vector *vector);
+
+/* Replay window, AEAD in one batch, window again. TO_OPEN becomes TO_CLASSIFY or DROPPED. */
+void m13_open(struct m13_path *path, struct m13_vector *vector);
+
+/* TO_CLASSIFY becomes TO_TUN, TO_CONTROL, DONE or DROPPED. */
+void m13_classify(struct m13_path *path, struct m13_vector *vector);
+
+/* Checks the inner packet of a TO_TUN packet against its peer; true when it may be delivered. */
+bool m13_deliver_check(struct m13_path *path, struct m13_packet *packet);
+
+/* Consumes a TO_CONTROL, TO_REGISTER or TO_HANDSHAKE packet: DONE or DROPPED afterwards. */
+void m13_control_receive(struct m13_path *path, struct m13_packet *packet);
+void m13_hub_register(struct m13_path *path, struct m13_packet *packet);
+void m13_hub_fragment(struct m13_path *path, struct m13_packet *packet);
+void m13_node_echo(struct m13_path *path, struct m13_packet *packet);
+void m13_node_fragment(struct m13_path *path, struct m13_packet *packet);
+
+/* --- outward stages ------------------------------------------------------------------------ */
+
+/* Inner packets with room before them; finds the peer by inner destination (hub) or takes the
+ * hub (node). Answers TO_NETWORK or DROPPED. */
+void m13_collect(struct m13_path *path, struct m13_vector *vector);
+
+/* Stamps, numbers and seals every TO_NETWORK packet; DROPPED at the counter's end. */
+void m13_seal(struct m13_path *path, struct m13_vector *vector);
+
+/* Hub: writes the 42 outer bytes before a sealed or clear frame. */
+void m13_transmit_outer(const struct m13_path *path, const struct m13_endpoint *to,
+                        struct m13_wire_frame *frame, uint32_t bytes);
+
+/* --- control and handshake ----------------------------------------------------------------- */
+
+/* Sends a frame without payload in the clear (registration, echo), with a cookie or NULL. */
+void m13_control_send_clear(struct m13_path *path, const struct m13_endpoint *to, uint8_t flags,
+                            const uint8_t *cookie);
+/* Seals and sends TLVs to a peer with a session. */
+void m13_control_send(struct m13_path *path, struct m13_peer *peer, enum m13_wire_tlv type,
+                      const void *value, uint16_t value_bytes);
+void m13_control_send_config(struct m13_path *path, struct m13_peer *peer);
+/* Keepalives due, key overlaps over, peers lost. Once a tick per peer. */
+void m13_control_tick(struct m13_path *path, struct m13_peer *peer);
+
+/* Sends handshake.message as fragments, with the same id every time. */
+void m13_handshake_send(struct m13_path *path, struct m13_peer *peer);
+/* A new message to send and resend: copied, given an id. */
+void m13_handshake_set_message(struct m13_path *path, struct m13_peer *peer, const uint8_t *bytes,
+                               uint32_t length);
+/* One request to the worker process about this peer's attempt; false: its ring is full. */
+bool m13_handshake_ask(struct m13_path *path, struct m13_peer *peer, enum m13_channel_kind kind,
+                       const void *payload, uint32_t bytes);
+/* Expands the keys of an ESTABLISHED answer into a spare session of the peer. */
+struct m13_session *m13_handshake_install(struct m13_path *path, struct m13_peer *peer,
+                                          const struct m13_channel_established *answer);
+
+/* Answers of the worker process; returns how many there were. */
+uint32_t m13_hub_answers(struct m13_path *path);
+uint32_t m13_node_answers(struct m13_path *path);
+/* Hub: pending handshakes that lead nowhere. Node: resends, new attempts, rekeying. */
+void m13_hub_tick(struct m13_path *path, struct m13_peer *peer);
+void m13_node_tick(struct m13_path *path, struct m13_peer *peer);
+/* Node: a frame under the new key arrived, so the hub has it: use it. */
+void m13_node_confirm(struct m13_path *path, struct m13_peer *peer);
+
+/* --- report and drop ----------------------------------------------------------------------- */
+
+void m13_report_event(struct m13_path *path, enum m13_event_kind kind, const struct m13_peer *peer,
+                      uint32_t detail, const uint8_t *fingerprint);
+void m13_report_config(struct m13_path *path, const struct m13_peer *peer,
+                       const struct m13_wire_config *config);
+/* Hexdump of a frame as it is on the wire, twenty a second at most. */
+void m13_report_frame(struct m13_path *path, const struct m13_endpoint *endpoint,
+                      const struct m13_wire_frame *frame, uint32_t bytes, bool sent);
+/* Telemetry rows of all peers, and the gauges that come from the table. */
+void m13_report_peers(struct m13_path *path);
+
+static inline void m13_drop(struct m13_path *path, struct m13_packet *packet, enum m13_drop reason)
+{
+    packet->verdict = M13_DROPPED;
+    m13_stats_drop(path->stats, reason);
+}
+
+#endif

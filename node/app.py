@@ -1,0 +1,295 @@
+"""A connected node: bring-up in order, the control loop, and teardown in reverse."""
+
+import ipaddress
+import logging
+import os
+import socket
+import time
+from contextlib import ExitStack
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from m13 import hexdump, identity, pqc
+from m13.errors import ConfigurationError, HostError, SessionError, UsageError
+from m13.handshake_process import HandshakeWorker, node_configuration
+from m13.host import cpu, sysctl, tun
+from m13.host.journal import Journal
+from m13.host.routes import NextHop
+from m13.identity import format_fingerprint, parse_fingerprint
+from m13.monitor import log_line
+from m13.service import Service, Stopped
+from m13.telemetry import TelemetryPage, TelemetryReader
+from native import channel as reasons
+from native import event as events
+from native.channel import Channel
+from native.event import Event
+from native.node import ARENA_BYTES, Node
+from native.umem import Umem
+from node import known_hubs, leak_guard
+from node.link import LinkWatch
+from node.routes import NodeRoutes
+
+log = logging.getLogger("m13.node")
+FIRST_SESSION_SECONDS = 30.0  # docs/PROTOCOL.md §4.3
+SQPOLL_CORES_MIN = 4  # below, the kernel's polling thread takes a core from the reactor
+SOCKET_BUFFER_BYTES = 8 << 20
+TUN_MTU_BEFORE_CONFIG = 1400
+SO_SNDBUFFORCE, SO_RCVBUFFORCE = 32, 33  # beyond net.core.[rw]mem_max (socket(7))
+IP_MTU_DISCOVER = 10  # linux/in.h
+IP_PMTUDISC_PROBE = 3  # DF always set; forged ICMP cannot shrink our packets (ip(7))
+
+REFUSALS = {
+    reasons.MALFORMED: "malformed ServerHello",
+    reasons.BAD_SIGNATURE: "the hub's signature does not verify",
+    reasons.HUB_KEY_MISMATCH: "the hub's key is not the pinned one",
+    reasons.HUB_KEY_UNKNOWN: "the hub's key is not known",
+    reasons.VERSION_REFUSED: "handshake version not possible",
+    reasons.NO_STATE: "handshake worker was restarted",
+    reasons.INTERNAL: "internal error",
+}
+WRONG_KEY = (reasons.HUB_KEY_MISMATCH, reasons.HUB_KEY_UNKNOWN)
+
+
+@dataclass(frozen=True)
+class Settings:
+    hub_host: str
+    hub_port: int
+    tun_name: str
+    identity: Path
+    hub_key: str | None
+    known_hubs: Path
+    prefixes: tuple[str, ...] | None  # None: everything
+    handshake_versions: tuple[int, ...]
+    v1_profile: str
+    echo: bool
+    hexdump: bool
+    aead: str
+    pqc: str
+    rekey_seconds: int
+    sqpoll: bool | str
+    worker_core: int = -1
+    mtu: int = TUN_MTU_BEFORE_CONFIG  # these two until the hub's CONFIG
+    keepalive_ms: int = 1000
+
+
+def hub_address(settings: Settings) -> str:
+    try:
+        found = socket.getaddrinfo(
+            settings.hub_host, settings.hub_port, socket.AF_INET, socket.SOCK_DGRAM
+        )
+    except OSError as error:
+        raise UsageError(f"'{settings.hub_host}' has no IPv4 address: {error.strerror}") from error
+    return str(found[0][4][0])
+
+
+def pinned_keys(settings: Settings) -> list[str]:
+    if settings.hub_key is None:
+        return known_hubs.load(settings.known_hubs, settings.hub_host, settings.hub_port)
+    try:
+        parse_fingerprint(settings.hub_key)
+    except ValueError as error:
+        raise ConfigurationError(f"--hub-key: {error}") from error
+    return [settings.hub_key]
+
+
+def wants_sqpoll(settings: Settings) -> bool:
+    if settings.sqpoll == "auto":
+        return len(os.sched_getaffinity(0)) >= SQPOLL_CORES_MIN
+    return settings.sqpoll == "on"
+
+
+def open_socket(address: str, port: int) -> socket.socket:
+    """Connected, so that the kernel hands us the hub's datagrams only."""
+    udp = socket.socket(socket.AF_INET, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC)
+    try:
+        for option in (SO_RCVBUFFORCE, SO_SNDBUFFORCE):
+            udp.setsockopt(socket.SOL_SOCKET, option, SOCKET_BUFFER_BYTES)
+        udp.setsockopt(socket.IPPROTO_IP, IP_MTU_DISCOVER, IP_PMTUDISC_PROBE)
+        udp.connect((address, port))
+    except OSError as error:
+        udp.close()
+        raise HostError(f"cannot reach {address}: {error.strerror}") from error
+    return udp
+
+
+def random_mac() -> bytes:
+    """Locally administered, unicast (IEEE 802): names this process to the hub, nobody else."""
+    mac = bytearray(os.urandom(6))
+    mac[0] = mac[0] & 0xFC | 0x02
+    return bytes(mac)
+
+
+def connect(settings: Settings) -> None:
+    """Until a signal. Raises M13Error; whatever was changed is put back in any case."""
+    provider = pqc.choose(settings.pqc)
+    me = identity.load(settings.identity, provider)
+    pins = pinned_keys(settings)
+    tun.check_name(settings.tun_name)
+    address = hub_address(settings)
+    cores = cpu.plan()
+    settings = replace(
+        settings,
+        sqpoll=wants_sqpoll(settings),
+        worker_core=cores.worker if cores.isolated else -1,
+    )
+    version = max(settings.handshake_versions)
+    configuration = node_configuration(me, pins, version, settings.v1_profile, provider.name)
+    with ExitStack() as stack, Service() as service:
+        try:
+            running = RunningNode(stack, service, settings, address, configuration)
+            running.announce(me.fingerprint, provider.name)
+            service.run()
+        except Stopped:
+            log.info("stopped while coming up")
+
+
+class RunningNode:
+    """Everything a node holds; the stack takes it down in reverse order of what is built here."""
+
+    def __init__(
+        self,
+        stack: ExitStack,
+        service: Service,
+        settings: Settings,
+        address: str,
+        configuration: dict,
+    ) -> None:
+        self.service = service
+        self.settings = settings
+        self.address = address
+        self.had_session = False
+        self.last_refusal = ""
+        self.previous: dict | None = None
+        self.journal = stack.enter_context(Journal.open("node", settings.tun_name))
+        for note in sysctl.raise_buffer_limits(self.journal):
+            log.info("%s", note)
+        self.page = stack.enter_context(TelemetryPage.create("node", settings.tun_name))
+        self.reader = stack.enter_context(TelemetryReader(self.page.path))
+        channel = stack.enter_context(Channel.create())
+        self.worker = stack.enter_context(HandshakeWorker(channel, configuration))
+        service.checkpoint()
+        self.device = stack.enter_context(tun.Tun(settings.tun_name, settings.mtu))
+        self.udp = stack.enter_context(open_socket(address, settings.hub_port))
+        self.arena = stack.enter_context(Umem(ARENA_BYTES))
+        self.routes = NodeRoutes(self.journal, address, self.device.ifindex, settings.prefixes)
+        self.link = LinkWatch(self.routes, self._reconnect)
+        stack.callback(self.link.close)
+        self.routes.pin()
+        service.checkpoint()
+        self.node = Node(
+            settings,
+            self.arena,
+            channel,
+            self.page,
+            self.device.fd,
+            self.udp.fileno(),
+            random_mac(),
+        )
+        stack.callback(self.node.close)
+        stack.callback(self._end_threads)
+        self._listen()
+        self.deadline = time.monotonic() + FIRST_SESSION_SECONDS
+        service.start_thread("m13-reactor", self.node.run)
+
+    def announce(self, fingerprint: str, provider: str) -> None:
+        settings = self.settings
+        mode = "io_uring, SQPOLL" if settings.sqpoll else "io_uring, deferred task work"
+        for name, value in {
+            "receive_mode": mode,
+            "aead_backend": self.node.aead_backend,
+            "pqc_provider": provider,
+            "memory": "huge pages" if self.arena.huge else "normal pages",
+        }.items():
+            self.page.fields[name] = value
+        log.info(
+            "connecting to %s:%d (%s), AEAD %s, PQC %s",
+            self.address,
+            settings.hub_port,
+            mode,
+            self.node.aead_backend,
+            provider,
+        )
+        log.info("this node's key: %s", fingerprint)
+
+    # --- service ----------------------------------------------------------------------------
+
+    def _listen(self) -> None:
+        self.service.on_readable(self.node.event_fd, self._handle_events)
+        self.service.on_readable(self.link, self.link.handle)
+        self.service.every(1.0, self._each_second)
+
+    def _each_second(self) -> None:
+        self.worker.poll()
+        snapshot = self.reader.snapshot()
+        log.info("%s", log_line(self.previous, snapshot))
+        self.previous = snapshot
+        if not self.had_session and time.monotonic() > self.deadline:
+            why = self.last_refusal or "it did not answer, or does not admit this node's key"
+            raise SessionError(
+                f"no session with {self.address}:{self.settings.hub_port} within"
+                f" {FIRST_SESSION_SECONDS:.0f} s: {why}",
+                "E_NO_SESSION",
+            )
+
+    def _handle_events(self) -> None:
+        for event in self.node.events():
+            self._handle_event(event)
+
+    def _handle_event(self, event: Event) -> None:
+        if event.kind == events.ESTABLISHED:
+            what = "session renewed" if event.detail else "session up"
+            log.info("%s with %s:%d, v%d", what, *self._hub(), event.handshake_version)
+        elif event.kind == events.CONFIG:
+            self._configure(event)
+        elif event.kind == events.LOST:
+            log.warning("E_PEER_TIMEOUT hub %s:%d; trying again, nothing leaves", *self._hub())
+        elif event.kind == events.REFUSED:
+            self._refused(event)
+        elif event.kind == events.FRAME:
+            for line in hexdump.describe(event):
+                log.info("%s", line)
+
+    def _hub(self) -> tuple[str, int]:
+        return self.address, self.settings.hub_port
+
+    def _refused(self, event: Event) -> None:
+        """A wrong key before the first session is for the operator; later we keep trying."""
+        self.last_refusal = REFUSALS.get(event.detail, f"reason {event.detail}")
+        log.warning("handshake failed: %s", self.last_refusal)
+        if event.detail in WRONG_KEY and not self.had_session:
+            settings = self.settings
+            seen = format_fingerprint(event.fingerprint)
+            advice = known_hubs.how_to_pin(
+                settings.known_hubs, settings.hub_host, settings.hub_port, seen
+            )
+            raise SessionError(f"{self.last_refusal}: {advice}", "E_HUB_KEY")
+
+    def _configure(self, event: Event) -> None:
+        """The hub's CONFIG: the first one opens the tunnel, later ones adjust it."""
+        address = str(ipaddress.IPv4Address(event.tunnel_address))
+        self.device.set_mtu(event.mtu)
+        self.device.replace_address(address, event.prefix_bits)
+        self.page.fields["keepalive_ms"] = event.keepalive_ms
+        if self.had_session:
+            return
+        self.had_session = True
+        self.device.up()
+        note = self.device.use_fair_queueing()
+        if self.routes.is_full_tunnel:
+            note = leak_guard.enable(self.journal, self.settings.tun_name) or note
+        if note:
+            log.info("%s", note)
+        self.routes.capture()
+        log.info("tunnel %s/%d, MTU %d", address, event.prefix_bits, event.mtu)
+
+    def _reconnect(self, next_hop: NextHop) -> None:
+        """The way to the hub is another one: the kernel chooses our source address anew."""
+        log.info("way to the hub now by %s", next_hop.interface)
+        try:
+            self.udp.connect((self.address, self.settings.hub_port))
+        except OSError as error:
+            log.warning("no way to the hub: %s", error.strerror)
+
+    def _end_threads(self) -> None:
+        self.node.stop()
+        self.service.join_threads()

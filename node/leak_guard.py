@@ -1,0 +1,39 @@
+"""No IPv6 past a full tunnel: the tunnel carries IPv4 only, so the rest is refused at once.
+
+A table of our own leaves addresses and settings alone (disable_ipv6 would flush them). Neighbour
+discovery and the like stay, so IPv6 is intact when the guard goes. Packets forwarded for
+containers or a LAN are refused too.
+"""
+
+from pathlib import Path
+
+from m13.host import firewall
+from m13.host.journal import Journal
+
+TABLE = """
+chain guard {{
+    oifname {{ "lo", "{tun}" }} accept
+    ip6 daddr {{ fe80::/10, ff00::/8 }} accept
+    reject with icmpv6 admin-prohibited
+}}
+chain output {{
+    type filter hook output priority filter; policy accept;
+    jump guard
+}}
+chain forward {{
+    type filter hook forward priority filter; policy accept;
+    jump guard
+}}
+"""
+
+
+def table_name(tun: str) -> str:
+    return f"m13_node_{tun}" if tun.isalnum() else f"m13_node_x{tun.encode().hex()}"
+
+
+def enable(journal: Journal, tun: str) -> str | None:
+    """Guard until the journal is closed; a note where the machine has no IPv6 to leak."""
+    if not Path("/proc/net/if_inet6").exists():
+        return "no IPv6 on this machine"
+    firewall.apply_table(journal, "ip6", table_name(tun), TABLE.format(tun=tun))
+    return None

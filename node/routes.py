@@ -1,0 +1,109 @@
+"""The node's routes: traffic into the tunnel, while the hub itself stays reachable outside it.
+
+The hub is pinned by a host route through the way the kernel chose, with an unreachable one
+behind it: when the link flaps and takes the pin along, our own frames fail, instead of being
+routed into the tunnel that carries them.
+"""
+
+import ipaddress
+import logging
+from collections.abc import Sequence
+
+from m13.errors import HostError
+from m13.host import routes
+from m13.host.journal import Journal
+from m13.host.routes import NextHop
+
+log = logging.getLogger("m13.node")
+
+# Together everything, yet more specific than any default route: that one is never touched.
+EVERYTHING = ("0.0.0.0/1", "128.0.0.0/1")
+
+
+class NodeRoutes:
+    """`prefixes` None is a full tunnel. Use: `pin`, bring the TUN up, `capture`."""
+
+    def __init__(
+        self, journal: Journal, hub: str, tun_index: int, prefixes: Sequence[str] | None = None
+    ) -> None:
+        self.hub = hub
+        self.prefixes = tuple(prefixes) if prefixes is not None else EVERYTHING
+        self._journal = journal
+        self._tun_index = tun_index
+        self._token: int | None = None
+        self._next_hop: NextHop | None = None
+
+    @property
+    def is_full_tunnel(self) -> bool:
+        return self.prefixes == EVERYTHING
+
+    def pin(self) -> NextHop:
+        """Find the way to the hub and hold on to it. HostError when there is none."""
+        self._next_hop = next_hop = routes.lookup(self.hub)
+        if self._needs_pin and not next_hop.is_local:
+            routes.add(self._journal, self._host, metric=routes.METRIC_LAST)
+            if not routes.existing(self._host):
+                self._move_pin(next_hop)
+        return next_hop
+
+    def capture(self) -> None:
+        """Send the prefixes into the tunnel; the TUN must be up."""
+        for prefix in self.prefixes:
+            routes.add(self._journal, prefix, interface=self._tun_index)
+
+    def follow(self) -> NextHop | None:
+        """Call after any change of the network. Moves the pin if the way to the hub changed, and
+        returns the new way when it or our address on it is another; None when all is as before
+        or there is no way at all (the pin then waits for one)."""
+        previous = self._next_hop
+        if previous is None or previous.is_local:
+            return None
+        if self._token is not None:
+            way = routes.best(self.hub, previous.table, self._tun_index)
+            if way is not None and not (way.is_same_way(previous) and self._is_pinned()):
+                self._try_move_pin(way)
+        try:
+            present = routes.lookup(self.hub)
+        except HostError:
+            return None
+        # Our own tunnel is never the way: the user's pin went, and ours is not there yet.
+        if present.interface == self._tun_index or _is_as_before(present, previous):
+            return None
+        # The table found first is where gateways change; the pin itself is in the main one.
+        self._next_hop = NextHop(present.interface, present.gateway, present.source, previous.table)
+        return self._next_hop
+
+    @property
+    def _host(self) -> str:
+        return f"{self.hub}/32"
+
+    @property
+    def _needs_pin(self) -> bool:
+        hub = ipaddress.IPv4Address(self.hub)
+        return any(hub in ipaddress.IPv4Network(prefix) for prefix in self.prefixes)
+
+    def _is_pinned(self) -> bool:
+        return any(route["proto"] == routes.PROTOCOL for route in routes.existing(self._host))
+
+    def _try_move_pin(self, way: NextHop) -> None:
+        try:
+            self._move_pin(way)
+        except HostError as error:
+            # The interface is going down under us; the next event brings the next attempt.
+            log.info("%s", error)
+
+    def _move_pin(self, way: NextHop) -> None:
+        replaced = self._token
+        self._token = routes.add(
+            self._journal,
+            self._host,
+            interface=way.interface,
+            gateway=way.gateway,
+            replace=replaced is not None,
+        )
+        if replaced is not None:
+            self._journal.discard(replaced)
+
+
+def _is_as_before(present: NextHop, previous: NextHop) -> bool:
+    return present.is_same_way(previous) and present.source == previous.source

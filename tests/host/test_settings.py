@@ -1,0 +1,177 @@
+"""Settings that are text: sysctls, huge pages, interrupts; and the choice of cores."""
+
+import os
+from pathlib import Path
+
+import pytest
+
+from m13.host import cpu, hugepages, irq, sysctl
+from m13.host.journal import Journal
+from tests.host.namespace import Namespace
+
+
+@pytest.fixture
+def journal_directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setenv("M13_RUN_DIR", str(tmp_path / "run"))
+    return tmp_path / "run"
+
+
+@pytest.mark.parametrize("ending", ["leave", "kill"])
+def test_sysctls_are_raised_and_restored_to_the_letter(tmp_path: Path, ending: str) -> None:
+    body = """
+    from m13.host import sysctl
+    notes = [sysctl.write(journal, "net/ipv4/ip_default_ttl", 77)]
+    notes += [sysctl.raise_limit(journal, "net/ipv4/igmp_max_msf", 1)]
+    notes += [sysctl.raise_limit(journal, "net/ipv4/igmp_max_memberships", 21)]
+    assert notes == [None, None, None], notes
+    """
+    with Namespace(tmp_path) as namespace:
+        before = namespace.picture()
+        process = namespace.owner(body)
+        changed = namespace.picture()["settings"]
+        differences = {k: v for k, v in changed.items() if before["settings"][k] != v}
+        root = "/proc/sys/net/ipv4/"
+        expected = {f"{root}ip_default_ttl": "77\n", f"{root}igmp_max_memberships": "21\n"}
+        assert differences == expected
+        getattr(namespace, ending)(process)
+        if ending == "kill":
+            assert namespace.picture() != before
+            namespace.leave(namespace.owner("pass"))
+        assert namespace.picture() == before
+
+
+def test_settings_that_cannot_be_set_in_a_namespace_are_noted(tmp_path: Path) -> None:
+    body = """
+    from m13.host import sysctl
+    print(*sysctl.raise_buffer_limits(journal), file=sys.stderr, sep="\\n")
+    print(sysctl.write(journal, "net/no/such", 1), file=sys.stderr)
+    """
+    with Namespace(tmp_path) as namespace:
+        said = namespace.leave(namespace.owner(body)).splitlines()
+    assert said[-1] == "net/no/such does not exist here"
+    assert all("does not exist here" in x or "cannot be set here" in x for x in said[:-1])
+    assert any(line.startswith("net/core/netdev_max_backlog") for line in said)
+
+
+@pytest.mark.usefixtures("journal_directory")
+def test_huge_pages_are_had_and_given_back() -> None:
+    before = (hugepages.POOL / "nr_hugepages").read_text()
+    with Journal.open("hub", "m13t0") as journal:
+        wanted = hugepages.free_count() + 2
+        reservation = hugepages.reserve(journal, wanted)
+        assert reservation == hugepages.Reservation(wanted, wanted, None)
+        assert hugepages.reserve(journal, 1).is_complete
+    assert (hugepages.POOL / "nr_hugepages").read_text() == before
+
+
+@pytest.mark.usefixtures("journal_directory")
+def test_huge_pages_beyond_memory_are_counted_honestly(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # A kernel that stays at 3 pages, whatever is asked: not worth exhausting real memory for.
+    for name, text in {"nr": "3\n", "free": "3\n", "resv": "1\n"}.items():
+        (tmp_path / f"{name}_hugepages").write_text(text)
+    monkeypatch.setattr(hugepages, "POOL", tmp_path)
+    with Journal.open("hub", "m13t0") as journal:
+        reservation = hugepages.reserve(journal, 10)
+        assert (tmp_path / "nr_hugepages").read_text() == "11\n"
+        assert (reservation.free, reservation.is_complete) == (2, False)
+        assert reservation.note == "only 2 of 10 huge pages: memory is full or fragmented"
+    assert (tmp_path / "nr_hugepages").read_text() == "3\n"
+
+
+@pytest.mark.usefixtures("journal_directory")
+@pytest.mark.parametrize(
+    ("isolated", "before", "during"),
+    [
+        ([], "0-1\n", "0-1\n"),
+        ([1], "0-1\n", "0\n"),
+        ([1], "0\n", "0\n"),
+        ([1], "1\n", "0\n"),
+        ([0, 1], "0-1\n", "0-1\n"),  # nowhere else to go, so left alone
+    ],
+)
+def test_interrupts_leave_the_isolated_cores(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    isolated: list[int],
+    before: str,
+    during: str,
+) -> None:
+    (tmp_path / "online").write_text("0-1\n")
+    monkeypatch.setattr(cpu, "SYSTEM", tmp_path)
+    (tmp_path / "irq/24").mkdir(parents=True)
+    mask = tmp_path / "irq/24/smp_affinity_list"
+    mask.write_text(before)
+    with Journal.open("hub", "m13t0") as journal:
+        moved, unmovable = irq.move_off(journal, isolated, tmp_path / "irq")
+        assert mask.read_text() == during
+        assert (moved, unmovable) == (int(before != during), 0)
+    assert mask.read_text() == before
+
+
+@pytest.mark.usefixtures("journal_directory")
+@pytest.mark.skipif(len(cpu.allowed_cores()) < 2, reason="needs two cores")
+def test_interrupts_of_this_machine_are_restored() -> None:
+    def masks() -> dict[str, str]:
+        return {str(p): p.read_text() for p in Path("/proc/irq").glob("*/smp_affinity_list")}
+
+    before = masks()
+    with Journal.open("hub", "m13t0") as journal:
+        moved, unmovable = irq.move_off(journal, [1])
+        changed = [path for path, mask in masks().items() if mask != before[path]]
+        assert len(changed) == moved
+        assert moved + unmovable > 0
+    assert masks() == before
+
+
+@pytest.mark.parametrize(
+    ("text", "cores"),
+    [
+        ("", []),
+        ("\n", []),
+        ("3", [3]),
+        ("1-3,8\n", [1, 2, 3, 8]),
+        ("domain,managed_irq,2-3", [2, 3]),
+        ("nohz,-,a-b", []),
+    ],
+)
+def test_core_lists_are_read_as_the_kernel_writes_them(text: str, cores: list[int]) -> None:
+    assert cpu.parse_list(text) == cores
+
+
+@pytest.mark.parametrize(
+    ("command_line", "allowed", "expected"),
+    [
+        (None, {0, 1}, (0, 1, ())),
+        (None, {0}, (0, 0, ())),
+        (None, {2, 3, 5}, (3, 5, ())),
+        ("quiet isolcpus=2,3", {0, 1}, (2, 3, (2, 3))),
+        ("isolcpus=domain,managed_irq,1-3 quiet", {0}, (1, 3, (1, 2, 3))),
+        ("isolcpus=3", {0, 1}, (3, 1, (3,))),
+        ("isolcpus=1 isolcpus=2,3", {0}, (2, 3, (2, 3))),
+        ("isolcpus=77", {0, 1}, (0, 1, ())),
+        ("quiet", {0, 1}, (0, 1, ())),
+    ],
+)
+def test_cores_are_chosen(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    command_line: str | None,
+    allowed: set[int],
+    expected: tuple[int, int, tuple[int, ...]],
+) -> None:
+    (tmp_path / "online").write_text("0-5\n")
+    (tmp_path / "isolated").write_text("\n")
+    monkeypatch.setattr(cpu, "SYSTEM", tmp_path)
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: allowed)
+    monkeypatch.delenv("M13_MOCK_CMDLINE", raising=False)
+    if command_line is not None:
+        monkeypatch.setenv("M13_MOCK_CMDLINE", command_line)
+    chosen = cpu.plan()
+    assert (chosen.worker, chosen.tun, chosen.isolated) == expected
+    assert (chosen.note is None) == (len(chosen.isolated) >= 2)
+
+
+def test_a_missing_sysctl_reads_as_none() -> None:
+    assert sysctl.read("net/no/such") is None
