@@ -10,7 +10,7 @@ SHELL := /bin/bash
 # The one list of Debian packages.
 DEBIAN_BUILD := gcc make clang lld libbpf-dev libxdp-dev liburing-dev libssl-dev libnftables1 \
                 linux-libc-dev libc6-dev pkg-config python3-venv python3-dev
-DEBIAN_TEST  := iproute2 iputils-ping iperf3 clang-format
+DEBIAN_TEST  := iproute2 iputils-ping iperf3 nftables procps clang-format
 DEBIAN_BENCH := openvpn wireguard-go wireguard-tools
 ifeq ($(shell uname -m),x86_64)
 DEBIAN_BUILD += libipsec-mb-dev

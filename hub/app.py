@@ -99,7 +99,7 @@ def serve(settings: Settings) -> None:
     nodes = roster.load(settings.nodes, settings.subnet)
     tun.check_name(settings.tun_name)
     facts = check_interface(settings)
-    with ExitStack() as stack, Service() as service:
+    with Service() as service, ExitStack() as stack:
         stack.enter_context(reserve_port(settings.port))
         configuration = hub_configuration(
             me,

@@ -134,7 +134,7 @@ def connect(settings: Settings) -> None:
     )
     version = max(settings.handshake_versions)
     configuration = node_configuration(me, pins, version, settings.v1_profile, provider.name)
-    with ExitStack() as stack, Service() as service:
+    with Service() as service, ExitStack() as stack:
         try:
             running = RunningNode(stack, service, settings, address, configuration)
             running.announce(me.fingerprint, provider.name)

@@ -6,7 +6,7 @@
 
 #define RESEND_FIRST_NS (250 * M13_MILLISECOND_NS) /* §4.3: 250 ms growing to 2 s */
 #define RESEND_MAX_NS   (2 * M13_SECOND_NS)
-#define REGISTER_NS     (100 * M13_MILLISECOND_NS) /* the seed's keepalive before a session */
+#define REGISTER_NS     (100 * M13_MILLISECOND_NS) /* keepalive before a session */
 #define ATTEMPT_MAX_NS  (20 * M13_SECOND_NS)       /* over two round trips of 8 s (§4.3) */
 
 static void schedule_resend(struct m13_path *path, struct m13_handshake *handshake,
@@ -208,7 +208,7 @@ static void resend(struct m13_path *path, struct m13_peer *peer)
 {
     struct m13_handshake *handshake = &peer->handshake;
     uint64_t interval = handshake->interval_ns * 2;
-    /* 0x80 before a session is the seed's cleartext keepalive: it asks for an echo as well */
+    /* 0x80 before a session is the cleartext keepalive: it asks for an echo as well */
     send_registration(path, peer, M13_FLAGS_ECHO);
     if (handshake->phase == M13_HANDSHAKE_HELLO || handshake->phase == M13_HANDSHAKE_FINISHED) {
         m13_stats_add(path->stats, M13_STAT_handshake_resends, 1);

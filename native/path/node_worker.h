@@ -19,7 +19,7 @@
 #define M13_NODE_FRAMES                                                                            \
     (M13_NODE_FRAMES_CONTROL + M13_NODE_FRAMES_RECEIVE + M13_NODE_FRAMES_TUN)
 #define M13_NODE_ARENA_BYTES ((uint64_t)M13_NODE_FRAMES * M13_FRAME_BYTES)
-#define M13_NODE_CQE_BATCH   128 /* completions per turn, the seed's figure */
+#define M13_NODE_CQE_BATCH   128 /* completions per turn */
 
 struct m13_node_config {
     struct m13_path_config path;
