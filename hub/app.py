@@ -58,7 +58,7 @@ class Settings:
     hexdump: bool
     worker_core: int = -1
     tun_core: int = -1
-    rekey_seconds: int = 3600
+    rekey_seconds: int = 3660  # nodes ask by themselves at 3600
 
 
 def reserve_port(port: int) -> socket.socket:

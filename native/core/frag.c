@@ -35,8 +35,6 @@ static struct m13_frag_slot *find_or_claim(struct m13_frag *frag, uint16_t id, u
 static bool fits(const struct m13_frag_slot *slot, const struct m13_wire_fragment *header)
 {
     uint32_t end = (uint32_t)header->offset + header->bytes;
-    if (header->index == 0 && header->offset != 0)
-        return false;
     for (uint32_t i = 0; i < slot->total; i++) {
         if (!(slot->received >> i & 1) || i == header->index)
             continue;
@@ -62,17 +60,15 @@ enum m13_frag_verdict m13_frag_feed(struct m13_frag *frag, uint8_t flags, const 
         return M13_FRAG_REFUSED;
     memcpy(&header, payload, sizeof header);
     if (!header.total || header.total > M13_FRAGMENT_TOTAL_MAX || header.index >= header.total ||
-        !header.bytes || header.bytes > payload_bytes - sizeof header ||
+        (!header.index && header.offset) || !header.bytes ||
+        header.bytes > payload_bytes - sizeof header ||
         (uint32_t)header.offset + header.bytes > M13_FRAGMENT_MESSAGE_BYTES)
         return M13_FRAG_REFUSED;
 
     struct m13_frag_slot *slot = find_or_claim(frag, header.id, flags, now_ns);
-    if (!slot->total) {
-        if (header.index == 0 && header.offset != 0)
-            return M13_FRAG_REFUSED;
+    if (!slot->total)
         *slot = (struct m13_frag_slot){
             .first_ns = now_ns, .id = header.id, .total = header.total, .flags = flags};
-    }
     if (slot->total != header.total || !fits(slot, &header))
         return M13_FRAG_REFUSED;
     uint16_t bit = (uint16_t)(1u << header.index);

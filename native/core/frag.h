@@ -10,8 +10,8 @@
 
 #include "wire.h"
 
-#define M13_FRAG_SLOTS    8
-#define M13_FRAG_STALE_NS 5000000000ull /* §3: a message not complete after 5 s is forgotten */
+#define M13_FRAG_SLOTS       8
+#define M13_FRAG_STALE_NS    5000000000ull /* §3: a message not complete after 5 s is forgotten */
 #define M13_FRAG_ARENA_BYTES (M13_FRAG_SLOTS * M13_FRAGMENT_MESSAGE_BYTES)
 
 struct m13_frag_slot {

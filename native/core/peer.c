@@ -70,8 +70,8 @@ static void enter_maps(struct m13_peers *peers, const struct m13_peer *peer)
 }
 
 uint16_t m13_peers_claim(struct m13_peers *peers, struct m13_aead *aead,
-                         const struct m13_endpoint *endpoint, const uint8_t mac[6],
-                         bool has_cookie, uint64_t now_ns)
+                         const struct m13_endpoint *endpoint, const uint8_t mac[6], bool has_cookie,
+                         uint64_t now_ns)
 {
     bool over_budget = !has_cookie && peers->pending_without_cookie >= M13_PEERS_NO_COOKIE_MAX;
     if (over_budget || peers->pending >= M13_PEERS_PENDING_MAX) {

@@ -36,11 +36,11 @@ struct m13_endpoint {
 
 enum m13_handshake_phase {
     M13_HANDSHAKE_IDLE,
-    M13_HANDSHAKE_REGISTERING,  /* node: registration sent, echo awaited */
-    M13_HANDSHAKE_HELLO,        /* node: ClientHello sent. hub: with the worker process */
-    M13_HANDSHAKE_HELLO_DONE,   /* node: ServerHello with the worker. hub: ServerHello sent */
-    M13_HANDSHAKE_FINISHED,     /* node: Finished sent. hub: Finished with the worker */
-    M13_HANDSHAKE_CONFIRMED,    /* hub: session installed from this handshake */
+    M13_HANDSHAKE_REGISTERING, /* node: registration sent, echo awaited */
+    M13_HANDSHAKE_HELLO,       /* node: ClientHello sent. hub: with the worker process */
+    M13_HANDSHAKE_HELLO_DONE,  /* node: ServerHello with the worker. hub: ServerHello sent */
+    M13_HANDSHAKE_FINISHED,    /* node: Finished sent. hub: Finished with the worker */
+    M13_HANDSHAKE_CONFIRMED,   /* hub: session installed from this handshake */
 };
 
 struct m13_handshake {
@@ -48,7 +48,7 @@ struct m13_handshake {
     uint32_t generation; /* of this attempt, unique in the process */
     uint8_t key_phase;   /* epoch's low byte that the node proposes */
     bool has_cookie;
-    bool has_identity; /* node: its ClientHello is ready */
+    bool has_identity;  /* node: its ClientHello is ready */
     uint8_t cookie[16]; /* node: what the echo carried */
     uint8_t nonce[M13_HELLO_NONCE_BYTES];
     uint16_t message_id; /* fragment id of the message: resends keep it */
@@ -72,6 +72,7 @@ struct m13_peer {
     struct m13_session *next;     /* node: derived, waits for the hub's first frame under it */
     struct m13_session *previous; /* receives until retire_ns */
     uint64_t retire_ns;
+    bool rekey_requested; /* node: the hub asked for new keys */
     uint64_t last_heard_ns;
     uint64_t last_sent_ns;
     uint64_t received_packets;
@@ -128,8 +129,8 @@ static inline uint16_t m13_peers_find_endpoint(const struct m13_peers *peers, ui
 /* A pending slot for a handshake from this endpoint. When all pending ones are taken the oldest
  * gives way; a source without cookie only ever displaces another without. M13_PEER_NONE: no. */
 uint16_t m13_peers_claim(struct m13_peers *peers, struct m13_aead *aead,
-                         const struct m13_endpoint *endpoint, const uint8_t mac[6],
-                         bool has_cookie, uint64_t now_ns);
+                         const struct m13_endpoint *endpoint, const uint8_t mac[6], bool has_cookie,
+                         uint64_t now_ns);
 
 /* Frees a slot: wipes its keys and takes it out of every map. */
 void m13_peers_release(struct m13_peers *peers, struct m13_aead *aead, uint16_t slot);
@@ -159,10 +160,11 @@ void m13_peer_forget_sessions(struct m13_peer *peer, struct m13_aead *aead);
 /* The session that frames with this key phase are opened with, or NULL. */
 static inline struct m13_session *m13_peer_session(const struct m13_peer *peer, uint8_t key_phase)
 {
-    if (peer->current && peer->current->key_phase == key_phase)
-        return peer->current;
+    /* the next one first: v1 cannot mark its keys, and the hub sends under it from CONFIG on */
     if (peer->next && peer->next->key_phase == key_phase)
         return peer->next;
+    if (peer->current && peer->current->key_phase == key_phase)
+        return peer->current;
     if (peer->previous && peer->previous->key_phase == key_phase)
         return peer->previous;
     return NULL;

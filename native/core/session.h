@@ -14,8 +14,8 @@
 struct m13_session {
     /* hot: touched per packet by the owning worker */
     bool valid;
-    uint8_t version;      /* handshake version it came from: 1 or 2 */
-    uint8_t key_phase;    /* M13+3 of its frames: 0 in v1, the epoch's low byte in v2 */
+    uint8_t version;       /* handshake version it came from: 1 or 2 */
+    uint8_t key_phase;     /* M13+3 of its frames: 0 in v1, the epoch's low byte in v2 */
     uint64_t send_counter; /* next nonce */
     struct m13_aead_key send_key;
     struct m13_aead_key receive_key;

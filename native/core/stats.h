@@ -19,52 +19,52 @@
 enum m13_stats_writer_index { M13_WRITER_WORKER, M13_WRITER_TUN };
 
 #define M13_COUNTERS(_)                                                                            \
-    _(received_packets, "frames taken from the network")                                          \
+    _(received_packets, "frames taken from the network")                                           \
     _(received_bytes, "bytes of those frames")                                                     \
     _(sent_packets, "frames given to the network")                                                 \
     _(sent_bytes, "bytes of those frames")                                                         \
-    _(tun_read_packets, "packets read from the TUN")                                              \
+    _(tun_read_packets, "packets read from the TUN")                                               \
     _(tun_read_bytes, "bytes of those packets")                                                    \
-    _(tun_written_packets, "packets written to the TUN")                                          \
+    _(tun_written_packets, "packets written to the TUN")                                           \
     _(tun_written_bytes, "bytes of those packets")                                                 \
     _(aead_ok, "frames opened")                                                                    \
-    _(aead_failed, "frames whose tag did not verify")                                             \
+    _(aead_failed, "frames whose tag did not verify")                                              \
     _(aead_sealed, "frames sealed")                                                                \
-    _(registrations, "registrations and cleartext keepalives seen")                               \
+    _(registrations, "registrations and cleartext keepalives seen")                                \
     _(echoes, "echoes sent or received")                                                           \
-    _(handshake_messages, "handshake messages completed by reassembly")                           \
-    _(handshakes_started, "handshakes handed to the worker process")                              \
+    _(handshake_messages, "handshake messages completed by reassembly")                            \
+    _(handshakes_started, "handshakes handed to the worker process")                               \
     _(handshakes_done, "sessions established")                                                     \
-    _(handshakes_refused, "handshakes the worker process refused")                                \
-    _(handshake_resends, "handshake messages sent again")                                         \
+    _(handshakes_refused, "handshakes the worker process refused")                                 \
+    _(handshake_resends, "handshake messages sent again")                                          \
     _(sessions_lost, "peers timed out")                                                            \
-    _(keepalives_received, "sealed keepalives opened")                                            \
+    _(keepalives_received, "sealed keepalives opened")                                             \
     _(keepalives_sent, "sealed keepalives sent")                                                   \
-    _(endpoint_changes, "peers that moved to another address")                                    \
+    _(endpoint_changes, "peers that moved to another address")                                     \
     _(loops, "turns of the thread's loop")                                                         \
     _(sleeps, "times the thread went to sleep")
 
 #define M13_GAUGES(_)                                                                              \
     _(slab_free, "frames nobody owns")                                                             \
     _(slab_count, "frames of the slab")                                                            \
-    _(ring_to_tun, "packets waiting for the TUN thread")                                          \
-    _(ring_from_tun, "packets waiting for the worker")                                            \
-    _(ring_frames_to_tun, "free frames waiting for the TUN thread")                               \
-    _(ring_frames_from_tun, "used frames waiting for the worker")                                 \
-    _(scheduler_critical, "frames waiting in the critical queue")                                 \
-    _(scheduler_bulk, "frames waiting in the bulk queue")                                         \
-    _(fill_outstanding, "frames lent to the receive side")                                        \
-    _(transmit_outstanding, "frames lent to the transmit side")                                   \
-    _(tun_outstanding, "frames lent to the TUN side")                                             \
+    _(ring_to_tun, "packets waiting for the TUN thread")                                           \
+    _(ring_from_tun, "packets waiting for the worker")                                             \
+    _(ring_frames_to_tun, "free frames waiting for the TUN thread")                                \
+    _(ring_frames_from_tun, "used frames waiting for the worker")                                  \
+    _(scheduler_critical, "frames waiting in the critical queue")                                  \
+    _(scheduler_bulk, "frames waiting in the bulk queue")                                          \
+    _(fill_outstanding, "frames lent to the receive side")                                         \
+    _(transmit_outstanding, "frames lent to the transmit side")                                    \
+    _(tun_outstanding, "frames lent to the TUN side")                                              \
     _(peers_established, "peers with a session")                                                   \
     _(peers_pending, "peers in a handshake")
 
 #define M13_STAGES(_)                                                                              \
-    _(parse, "outer and M13 headers, peer lookup")                                                \
+    _(parse, "outer and M13 headers, peer lookup")                                                 \
     _(open, "replay window and AEAD")                                                              \
     _(classify, "what an authentic frame is")                                                      \
-    _(deliver, "towards the TUN, control, handshake")                                             \
-    _(collect, "from the TUN, peer by tunnel address")                                            \
+    _(deliver, "towards the TUN, control, handshake")                                              \
+    _(collect, "from the TUN, peer by tunnel address")                                             \
     _(seal, "header and AEAD")                                                                     \
     _(transmit, "outer headers, scheduler, network")
 
@@ -137,7 +137,7 @@ struct m13_stats_page {
     alignas(64) uint32_t state;
     uint32_t reserved;
     uint64_t tick_ns;
-    uint64_t session_up_ns; /* node: CLOCK_MONOTONIC of the first session's establishment */
+    uint64_t session_up_ns;  /* node: CLOCK_MONOTONIC of the first session's establishment */
     uint64_t first_frame_ns; /* node: CLOCK_MONOTONIC of the first frame of the present attempt */
     struct m13_stats_writer writers[M13_STATS_WRITERS];
     struct m13_stats_peer peers[M13_STATS_PEERS];

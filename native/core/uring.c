@@ -37,8 +37,8 @@ static size_t group_bytes(const struct m13_uring_group *group)
 
 int m13_uring_group_init(struct m13_uring *uring, struct m13_uring_group *group)
 {
-    void *memory = mmap(NULL, group_bytes(group), PROT_READ | PROT_WRITE,
-                        MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    void *memory =
+        mmap(NULL, group_bytes(group), PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
     if (memory == MAP_FAILED)
         return -errno;
     struct io_uring_buf_reg registration = {.ring_addr = (uint64_t)(uintptr_t)memory,

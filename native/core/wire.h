@@ -16,21 +16,22 @@
 #error "M13 is written for little-endian machines (x86-64, AArch64)"
 #endif
 
-#define M13_WIRE_ETHERTYPE       0x88B5 /* IEEE 802 local experimental EtherType 1 */
-#define M13_WIRE_MAGIC           0xD1
-#define M13_WIRE_VERSION         0x01
-#define M13_WIRE_CLEAR           0x00
-#define M13_WIRE_AEAD            0x01
-#define M13_WIRE_ETHERNET_BYTES  14
-#define M13_WIRE_HEADER_BYTES    48
-#define M13_WIRE_FRAME_BYTES     62 /* Ethernet + M13 header: the smallest frame */
-#define M13_WIRE_OUTER_BYTES     42 /* Ethernet + IPv4 without options + UDP */
-#define M13_WIRE_OVERHEAD_BYTES  90 /* IPv4 + UDP + frame: what the tunnel takes from the path MTU */
-#define M13_WIRE_AAD_BYTES       4
-#define M13_WIRE_TAG_BYTES       16
-#define M13_WIRE_SEALED_OFFSET   32 /* first encrypted byte of the M13 header */
-#define M13_WIRE_KEY_BYTES       32
-#define M13_WIRE_COUNTER_MAX     (1ull << 48) /* no nonce counter reaches it: hard stop */
+#define M13_WIRE_ETHERTYPE      0x88B5 /* IEEE 802 local experimental EtherType 1 */
+#define M13_WIRE_MAGIC          0xD1
+#define M13_WIRE_VERSION        0x01
+#define M13_WIRE_CLEAR          0x00
+#define M13_WIRE_AEAD           0x01
+#define M13_WIRE_ETHERNET_BYTES 14
+#define M13_WIRE_HEADER_BYTES   48
+#define M13_WIRE_FRAME_BYTES    62 /* Ethernet + M13 header: the smallest frame */
+#define M13_WIRE_OUTER_BYTES    42 /* Ethernet + IPv4 without options + UDP */
+#define M13_WIRE_OVERHEAD_BYTES 90 /* IPv4 + UDP + frame: what the tunnel takes from the path MTU  \
+                                    */
+#define M13_WIRE_AAD_BYTES     4
+#define M13_WIRE_TAG_BYTES     16
+#define M13_WIRE_SEALED_OFFSET 32 /* first encrypted byte of the M13 header */
+#define M13_WIRE_KEY_BYTES     32
+#define M13_WIRE_COUNTER_MAX   (1ull << 48) /* no nonce counter reaches it: hard stop */
 
 enum m13_wire_flag {
     M13_FLAG_FRAGMENT = 0x01,

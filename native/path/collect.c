@@ -15,8 +15,7 @@ static void collect(struct m13_path *path, struct m13_packet *packet)
         m13_drop(path, packet, M13_DROP_tunnel_mtu);
         return;
     }
-    uint16_t slot =
-        path->config.is_hub ? m13_map_find(&path->peers.by_tunnel, ip->destination) : 0;
+    uint16_t slot = path->config.is_hub ? m13_map_find(&path->peers.by_tunnel, ip->destination) : 0;
     if (slot == M13_PEER_NONE) {
         m13_drop(path, packet, M13_DROP_no_route);
         return;

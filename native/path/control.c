@@ -92,6 +92,8 @@ void m13_control_receive(struct m13_path *path, struct m13_packet *packet)
             m13_stats_add(path->stats, M13_STAT_keepalives_received, 1);
         else if (tlv[0] == M13_TLV_CONFIG && !apply_config(path, peer, value, bytes))
             break;
+        else if (tlv[0] == M13_TLV_REKEY_REQUEST && !path->config.is_hub)
+            peer->rekey_requested = true;
         tlv += M13_WIRE_TLV_HEADER_BYTES + bytes; /* unknown types are skipped (§6) */
         left -= M13_WIRE_TLV_HEADER_BYTES + bytes;
     }

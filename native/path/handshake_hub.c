@@ -48,7 +48,7 @@ static void client_hello(struct m13_path *path, struct m13_peer *peer,
         }
         return;
     }
-    if (handshake->phase != M13_HANDSHAKE_IDLE && soon)
+    if (soon)
         return;
     handshake->generation = ++path->handshake_generation;
     if (!m13_handshake_ask(path, peer, M13_CHANNEL_ASK_CLIENT_HELLO, message->bytes,
@@ -109,8 +109,8 @@ static uint16_t slot_for(struct m13_path *path, const struct m13_packet *packet)
     if (slot == M13_PEER_NONE) {
         if (!has_cookie && !path->config.accept_v1)
             return M13_PEER_NONE;
-        return m13_peers_claim(&path->peers, &path->aead, &packet->source,
-                               frame->ethernet.source, has_cookie, path->now_ns);
+        return m13_peers_claim(&path->peers, &path->aead, &packet->source, frame->ethernet.source,
+                               has_cookie, path->now_ns);
     }
     bool spoofable = path->peers.slots[slot].handshake.has_cookie && !has_cookie;
     return spoofable ? M13_PEER_NONE : slot;
@@ -192,8 +192,8 @@ static void answer(struct m13_path *path, const struct m13_channel_message *mess
     /* the slot or the attempt may have changed while the worker thought */
     if (peer->state == M13_STATE_Disconnected || handshake->generation != message->generation)
         return;
-    if (message->kind == M13_CHANNEL_SAY_SERVER_HELLO &&
-        handshake->phase == M13_HANDSHAKE_HELLO && message->length == M13_SERVER_HELLO_BYTES) {
+    if (message->kind == M13_CHANNEL_SAY_SERVER_HELLO && handshake->phase == M13_HANDSHAKE_HELLO &&
+        message->length == M13_SERVER_HELLO_BYTES) {
         handshake->phase = M13_HANDSHAKE_HELLO_DONE;
         m13_handshake_set_message(path, peer, message->payload, message->length);
         m13_handshake_send(path, peer);
@@ -220,11 +220,18 @@ uint32_t m13_hub_answers(struct m13_path *path)
 
 void m13_hub_tick(struct m13_path *path, struct m13_peer *peer)
 {
-    bool stale = path->now_ns - peer->handshake.started_ns > PENDING_MAX_NS;
+    struct m13_handshake *handshake = &peer->handshake;
+    bool stale = path->now_ns - handshake->started_ns > PENDING_MAX_NS;
     if (peer->state == M13_STATE_Handshaking && stale) {
         m13_handshake_ask(path, peer, M13_CHANNEL_ASK_FORGET, NULL, 0);
         m13_peers_release(&path->peers, &path->aead, peer->slot);
     } else if (peer->state == M13_STATE_Established) {
         m13_control_tick(path, peer);
+        /* the node begins every handshake; our own direction may need one first */
+        if (peer->current && m13_session_is_old(path, peer->current) &&
+            path->now_ns - handshake->answered_ns >= M13_SECOND_NS) {
+            handshake->answered_ns = path->now_ns;
+            m13_control_send(path, peer, M13_TLV_REKEY_REQUEST, NULL, 0);
+        }
     }
 }

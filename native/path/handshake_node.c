@@ -1,7 +1,8 @@
 /* The node's half of a handshake, and when to begin a new one. While a session is up the same
  * steps run beside it (make-before-break); it is replaced when the hub uses the new key.
  *
- *   IDLE -> REGISTERING -echo-> HELLO -ServerHello-> HELLO_DONE -answer-> FINISHED -CONFIG-> IDLE */
+ *   IDLE -> REGISTERING -echo-> HELLO -ServerHello-> HELLO_DONE -answer-> FINISHED -CONFIG-> IDLE
+ */
 #include "path.h"
 
 #define RESEND_FIRST_NS (250 * M13_MILLISECOND_NS) /* §4.3: 250 ms growing to 2 s */
@@ -161,8 +162,7 @@ static void answer(struct m13_path *path, struct m13_peer *peer)
         send_hello_when_ready(path, peer);
     } else if (message->kind == M13_CHANNEL_SAY_ESTABLISHED &&
                handshake->phase == M13_HANDSHAKE_HELLO_DONE &&
-               message->length ==
-                   sizeof(struct m13_channel_established) + M13_FINISHED_BYTES) {
+               message->length == sizeof(struct m13_channel_established) + M13_FINISHED_BYTES) {
         established(path, peer);
     } else if (message->kind == M13_CHANNEL_SAY_REFUSED &&
                message->length >= sizeof(struct m13_channel_refused)) {
@@ -191,17 +191,12 @@ void m13_node_confirm(struct m13_path *path, struct m13_peer *peer)
     peer->handshakes++;
     peer->handshake.phase = M13_HANDSHAKE_IDLE;
     peer->handshake.interval_ns = 0;
+    peer->rekey_requested = false;
     m13_stats_add(path->stats, M13_STAT_handshakes_done, 1);
     if (!renewed)
         path->page->session_up_ns = m13_clock_now_ns();
     show_state(path, peer);
     m13_report_event(path, M13_EVENT_ESTABLISHED, peer, renewed, NULL);
-}
-
-static bool wants_rekey(const struct m13_path *path, const struct m13_session *session)
-{
-    return path->now_ns - session->established_ns >= path->config.rekey_age_ns ||
-           session->send_counter >= path->config.rekey_frames;
 }
 
 static void resend(struct m13_path *path, struct m13_peer *peer)
@@ -223,7 +218,8 @@ void m13_node_tick(struct m13_path *path, struct m13_peer *peer)
     m13_control_tick(path, peer);
     bool due = path->now_ns >= handshake->resend_ns;
     if (handshake->phase == M13_HANDSHAKE_IDLE) {
-        if (due && (!peer->current || wants_rekey(path, peer->current)))
+        if (due &&
+            (!peer->current || peer->rekey_requested || m13_session_is_old(path, peer->current)))
             begin(path, peer);
     } else if (path->now_ns - handshake->started_ns > ATTEMPT_MAX_NS) {
         give_up(path, peer);

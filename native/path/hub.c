@@ -12,8 +12,8 @@ static int init_rings(struct m13_hub *hub)
     for (uint32_t i = 0; i < 2 && !error; i++) {
         error = m13_ring_init(frames[i], M13_HUB_TUN_RING_SLOTS, sizeof(uint32_t));
         if (!error)
-            error = m13_ring_init(packets[i], M13_HUB_TUN_RING_SLOTS,
-                                  sizeof(struct m13_tun_packet));
+            error =
+                m13_ring_init(packets[i], M13_HUB_TUN_RING_SLOTS, sizeof(struct m13_tun_packet));
     }
     return error;
 }
@@ -30,8 +30,8 @@ int m13_hub_create(struct m13_hub **out, const struct m13_hub_config *config)
     hub->tick_ns = config->path.keepalive_ms * M13_MILLISECOND_NS / 10;
     if (hub->tick_ns > 100 * M13_MILLISECOND_NS)
         hub->tick_ns = 100 * M13_MILLISECOND_NS;
-    int error = m13_path_init(&hub->path, &config->path, M13_PEER_SLOTS, config->channel,
-                              config->page);
+    int error =
+        m13_path_init(&hub->path, &config->path, M13_PEER_SLOTS, config->channel, config->page);
     if (!error)
         error = m13_slab_init(&hub->slab, M13_HUB_FRAMES);
     if (!error)
@@ -72,8 +72,7 @@ void m13_hub_stop(struct m13_hub *hub)
 
 bool m13_hub_command(struct m13_hub *hub, const struct m13_command *command)
 {
-    if (command->peer >= hub->path.peers.count ||
-        !m13_ring_push(&hub->path.commands, command, 1))
+    if (command->peer >= hub->path.peers.count || !m13_ring_push(&hub->path.commands, command, 1))
         return false;
     m13_doorbell_ring(&hub->worker_bell);
     return true;

@@ -52,8 +52,8 @@ static uint32_t read_packets(struct m13_hub *hub)
     while (hub->spare_count) {
         struct m13_tun_packet packet = {.frame = hub->spare[hub->spare_count - 1],
                                         .offset = M13_TUN_OFFSET};
-        ssize_t got = read(hub->config.tun_fd, packet_memory(hub, &packet),
-                           M13_FRAME_BYTES - M13_TUN_OFFSET);
+        ssize_t got =
+            read(hub->config.tun_fd, packet_memory(hub, &packet), M13_FRAME_BYTES - M13_TUN_OFFSET);
         if (got <= 0)
             break;
         hub->spare_count--;

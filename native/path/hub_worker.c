@@ -39,8 +39,7 @@ static void queue_frame(struct m13_hub *hub, const struct m13_endpoint *to,
     }
 }
 
-static void send_control(void *owner, const struct m13_endpoint *to, uint32_t index,
-                         uint32_t bytes)
+static void send_control(void *owner, const struct m13_endpoint *to, uint32_t index, uint32_t bytes)
 {
     struct m13_hub *hub = owner;
     uint8_t *frame = frame_memory(hub, index) + M13_TUN_OFFSET - M13_WIRE_FRAME_BYTES;
@@ -139,8 +138,7 @@ static void fill_vector(struct m13_hub *hub, const struct m13_xdp_frame *frames,
         packet->index = m13_xdp_frame_number(hub->config.xdp, frames[i].address);
         if (i + 4 < count)
             __builtin_prefetch(hub->config.umem + frames[i + 4].address);
-        m13_parse_outer(&hub->path, packet, hub->config.umem + frames[i].address,
-                        frames[i].length);
+        m13_parse_outer(&hub->path, packet, hub->config.umem + frames[i].address, frames[i].length);
         bytes += frames[i].length;
     }
     m13_stats_add(hub->path.stats, M13_STAT_received_packets, count);
@@ -203,10 +201,10 @@ static uint32_t collect(struct m13_hub *hub)
     uint64_t cycles = m13_clock_cycles();
     for (uint32_t i = 0; i < count; i++) {
         uint8_t *inner = frame_memory(hub, packets[i].frame) + packets[i].offset;
-        hub->vector.packets[i] = (struct m13_packet){
-            .frame = (void *)(inner - M13_WIRE_FRAME_BYTES),
-            .index = packets[i].frame,
-            .bytes = packets[i].bytes + M13_WIRE_FRAME_BYTES};
+        hub->vector.packets[i] =
+            (struct m13_packet){.frame = (void *)(inner - M13_WIRE_FRAME_BYTES),
+                                .index = packets[i].frame,
+                                .bytes = packets[i].bytes + M13_WIRE_FRAME_BYTES};
     }
     m13_collect(&hub->path, &hub->vector);
     cycles = stage_done(hub, M13_STAGE_collect, cycles);
@@ -237,8 +235,8 @@ static void transmit(struct m13_hub *hub)
     uint32_t count =
         m13_sched_pop(&hub->sched, entries, room < M13_HUB_BATCH ? room : M13_HUB_BATCH);
     for (uint32_t i = 0; i < count; i++) {
-        frames[i] = (struct m13_xdp_frame){.address = entries[i].offset,
-                                           .length = entries[i].bytes};
+        frames[i] =
+            (struct m13_xdp_frame){.address = entries[i].offset, .length = entries[i].bytes};
         bytes += entries[i].bytes;
     }
     if (count) {
@@ -252,15 +250,15 @@ static void transmit(struct m13_hub *hub)
         m13_stats_drop(hub->path.stats, M13_DROP_send_failed);
 }
 
-/* --- time -------------------------------------------------------------------------------------- */
+/* --- time --------------------------------------------------------------------------------------
+ */
 
 static void follow_commands(struct m13_hub *hub)
 {
     struct m13_command command;
     while (m13_ring_pop(&hub->path.commands, &command, 1)) {
         struct m13_peer *peer = &hub->path.peers.slots[command.peer];
-        if (peer->generation == command.generation &&
-            peer->endpoint.address == command.address)
+        if (peer->generation == command.generation && peer->endpoint.address == command.address)
             memcpy(peer->endpoint.mac, command.mac, sizeof command.mac);
     }
 }
@@ -322,8 +320,7 @@ static void wait_for_work(struct m13_hub *hub)
 int m13_hub_run_worker(struct m13_hub *hub)
 {
     m13_thread_begin("m13-worker", hub->config.worker_core);
-    hub->path.outlet =
-        (struct m13_outlet){.owner = hub, .take = take_frame, .send = send_control};
+    hub->path.outlet = (struct m13_outlet){.owner = hub, .take = take_frame, .send = send_control};
     while (!atomic_load_explicit(&hub->stop, memory_order_relaxed)) {
         hub->path.now_ns = m13_clock_now_ns();
         m13_stats_add(hub->path.stats, M13_STAT_loops, 1);

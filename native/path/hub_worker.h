@@ -32,8 +32,9 @@ _Static_assert(M13_HUB_FRAMES_RECEIVE + M13_HUB_FRAMES_TRANSMIT + M13_HUB_FRAMES
                "the slab is the sum of its holders");
 #define M13_HUB_UMEM_BYTES     ((uint64_t)M13_HUB_FRAMES * M13_FRAME_BYTES)
 #define M13_HUB_TUN_RING_SLOTS 2048
-#define M13_HUB_XDP_RING_SLOTS 4096 /* fill and receive: larger than their share, never brim-full */
-#define M13_HUB_BATCH          256  /* packets received per turn, in vectors of 64 */
+#define M13_HUB_XDP_RING_SLOTS 4096 /* fill and receive: larger than their share, never brim-full  \
+                                     */
+#define M13_HUB_BATCH 256           /* packets received per turn, in vectors of 64 */
 
 /* An inner packet in the UMEM. */
 struct m13_tun_packet {

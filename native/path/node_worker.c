@@ -34,7 +34,8 @@ static void send_home(struct m13_node *node, uint32_t index)
     }
 }
 
-/* --- submissions -------------------------------------------------------------------------------- */
+/* --- submissions --------------------------------------------------------------------------------
+ */
 
 static void submit_send(struct m13_node *node, uint32_t index, const void *frame, uint32_t bytes)
 {
@@ -74,8 +75,7 @@ static struct m13_wire_frame *take_frame(void *owner, uint32_t *index)
     return m13_slab_take(&node->control, index, 1) ? sending_frame(node, *index) : NULL;
 }
 
-static void send_control(void *owner, const struct m13_endpoint *to, uint32_t index,
-                         uint32_t bytes)
+static void send_control(void *owner, const struct m13_endpoint *to, uint32_t index, uint32_t bytes)
 {
     struct m13_node *node = owner;
     (void)to; /* the socket is connected to the hub */
@@ -92,11 +92,12 @@ static void arm_requests(struct m13_node *node)
         node->tun_armed = !m13_uring_read_multishot(&node->uring, node->config.tun_fd,
                                                     &node->tun_group, TAG(TAG_TUN_READ, 0));
     if (!node->answers_armed)
-        node->answers_armed = !m13_uring_poll_multishot(
-            &node->uring, node->path.channel->answer_fd, TAG(TAG_ANSWERS, 0));
+        node->answers_armed = !m13_uring_poll_multishot(&node->uring, node->path.channel->answer_fd,
+                                                        TAG(TAG_ANSWERS, 0));
 }
 
-/* --- pass 0: drain and sort ---------------------------------------------------------------------- */
+/* --- pass 0: drain and sort ----------------------------------------------------------------------
+ */
 
 static void received(struct m13_node *node, const struct io_uring_cqe *completion)
 {
@@ -188,7 +189,8 @@ static uint32_t drain(struct m13_node *node)
     return count;
 }
 
-/* --- passes 1 and 2 -------------------------------------------------------------------------------- */
+/* --- passes 1 and 2
+ * -------------------------------------------------------------------------------- */
 
 static uint64_t stage_done(struct m13_node *node, enum m13_stage stage, uint64_t since,
                            uint32_t packets)
@@ -271,7 +273,8 @@ static void process_outward(struct m13_node *node)
     stage_done(node, M13_STAGE_transmit, cycles, count);
 }
 
-/* --- time ------------------------------------------------------------------------------------------- */
+/* --- time
+ * ------------------------------------------------------------------------------------------- */
 
 static void tick(struct m13_node *node)
 {

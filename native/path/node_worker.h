@@ -16,10 +16,9 @@
 #define M13_NODE_FRAMES_CONTROL 256  /* handshake and control, numbered from 0 */
 #define M13_NODE_FRAMES_RECEIVE 1024 /* datagrams; power of two */
 #define M13_NODE_FRAMES_TUN     512  /* packets read from the TUN; power of two */
-#define M13_NODE_FRAMES                                                                            \
-    (M13_NODE_FRAMES_CONTROL + M13_NODE_FRAMES_RECEIVE + M13_NODE_FRAMES_TUN)
-#define M13_NODE_ARENA_BYTES ((uint64_t)M13_NODE_FRAMES * M13_FRAME_BYTES)
-#define M13_NODE_CQE_BATCH   128 /* completions per turn */
+#define M13_NODE_FRAMES         (M13_NODE_FRAMES_CONTROL + M13_NODE_FRAMES_RECEIVE + M13_NODE_FRAMES_TUN)
+#define M13_NODE_ARENA_BYTES    ((uint64_t)M13_NODE_FRAMES * M13_FRAME_BYTES)
+#define M13_NODE_CQE_BATCH      128 /* completions per turn */
 
 struct m13_node_config {
     struct m13_path_config path;

@@ -36,17 +36,16 @@ void m13_parse_outer(struct m13_path *path, struct m13_packet *packet, uint8_t *
     packet->session = NULL;
     const struct m13_wire_udp *udp = find_udp(path, data, bytes);
     if (!udp) {
-        bool l2 = bytes >= sizeof outer->ethernet &&
-                  outer->ethernet.type == big16(M13_WIRE_ETHERTYPE);
+        bool l2 =
+            bytes >= sizeof outer->ethernet && outer->ethernet.type == big16(M13_WIRE_ETHERTYPE);
         m13_drop(path, packet, l2 ? M13_DROP_l2_frame : M13_DROP_outer_header);
         return;
     }
     packet->verdict = M13_TO_OPEN;
     packet->frame = (void *)(data + ((const uint8_t *)(udp + 1) - data));
     packet->bytes = big16(udp->bytes) - (uint32_t)sizeof *udp;
-    packet->source = (struct m13_endpoint){.address = outer->ip.source,
-                                           .local_address = outer->ip.destination,
-                                           .port = udp->source};
+    packet->source = (struct m13_endpoint){
+        .address = outer->ip.source, .local_address = outer->ip.destination, .port = udp->source};
     memcpy(packet->source.mac, outer->ethernet.source, 6);
 }
 

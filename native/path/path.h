@@ -30,8 +30,8 @@
 #define M13_TUNNEL_MTU_MIN    576  /* RFC 791: what every IPv4 host accepts */
 #define M13_ECHO_INTERVAL_NS  (100 * M13_MILLISECOND_NS) /* §4.5: one echo per source */
 #define M13_ECHO_BUCKETS      1024
-#define M13_REKEY_FRAMES_MAX  (1ull << 32)             /* §5 */
-#define M13_REKEY_AGE_NS      (3600 * M13_SECOND_NS)   /* §5 */
+#define M13_REKEY_FRAMES_MAX  (1ull << 32)           /* §5 */
+#define M13_REKEY_AGE_NS      (3600 * M13_SECOND_NS) /* §5 */
 #define M13_HELLO_INTERVAL_NS (100 * M13_MILLISECOND_NS)
 
 enum m13_verdict {
@@ -114,8 +114,8 @@ struct m13_outlet {
 struct m13_path_config {
     const char *aead_backend; /* name or "auto" */
     bool is_hub;
-    bool accept_v1;  /* hub: handshake profiles v1 and v1-full */
-    bool accept_v2;  /* hub */
+    bool accept_v1; /* hub: handshake profiles v1 and v1-full */
+    bool accept_v2; /* hub */
     bool hexdump;
     bool echo;                 /* node: send tunnel packets back instead of delivering them */
     uint8_t handshake_version; /* node: 1 or 2 */
@@ -148,9 +148,9 @@ struct m13_path {
     struct m13_stats_page *page;
     struct m13_outlet outlet;
     struct m13_cookie cookie;
-    struct m13_ring events; /* single producer: the worker; single consumer: control */
-    int event_fd;           /* eventfd the control process polls, written per event */
-    struct m13_ring commands; /* single producer: control; single consumer: the worker */
+    struct m13_ring events;             /* single producer: the worker; single consumer: control */
+    int event_fd;                       /* eventfd the control process polls, written per event */
+    struct m13_ring commands;           /* single producer: control; single consumer: the worker */
     uint32_t echo_ms[M13_ECHO_BUCKETS]; /* hub: when a bucket of sources was last answered */
 };
 
@@ -228,6 +228,14 @@ bool m13_handshake_ask(struct m13_path *path, struct m13_peer *peer, enum m13_ch
 /* Expands the keys of an ESTABLISHED answer into a spare session of the peer. */
 struct m13_session *m13_handshake_install(struct m13_path *path, struct m13_peer *peer,
                                           const struct m13_channel_established *answer);
+
+/* Whether a session has sent enough, or lived long enough, to be given new keys (§5). */
+static inline bool m13_session_is_old(const struct m13_path *path,
+                                      const struct m13_session *session)
+{
+    return path->now_ns - session->established_ns >= path->config.rekey_age_ns ||
+           session->send_counter >= path->config.rekey_frames;
+}
 
 /* Answers of the worker process; returns how many there were. */
 uint32_t m13_hub_answers(struct m13_path *path);

@@ -1,0 +1,35 @@
+"""Cookies: a MAC over a source address that costs the hub no state."""
+
+import os
+
+from libc.stdint cimport uint8_t, uint16_t, uint32_t, uint64_t
+from native.core cimport cookie as c
+
+BYTES = c.M13_COOKIE_BYTES
+ROTATE_NS = c.M13_COOKIE_ROTATE_NS
+
+
+cdef class Cookie:
+    """The hub's rotating secret. Address and port are numbers as they lie on the wire."""
+    cdef c.m13_cookie cookie
+
+    def __cinit__(self, uint64_t now_ns):
+        cdef int error = c.m13_cookie_init(&self.cookie, now_ns)
+        if error:
+            raise OSError(-error, f"cookie secret: {os.strerror(-error)}")
+
+    def tick(self, uint64_t now_ns):
+        c.m13_cookie_tick(&self.cookie, now_ns)
+
+    def make(self, uint32_t address, uint16_t port):
+        cdef uint8_t mac[<int>c.M13_COOKIE_BYTES]
+        c.m13_cookie_make(&self.cookie, address, port, mac)
+        return (<const char *>mac)[:sizeof(mac)]
+
+    def check(self, uint32_t address, uint16_t port, const unsigned char[::1] mac not None):
+        if mac.shape[0] != c.M13_COOKIE_BYTES:
+            raise ValueError("a cookie has 16 bytes")
+        return c.m13_cookie_check(&self.cookie, address, port, &mac[0])
+
+    def __dealloc__(self):
+        c.m13_cookie_fini(&self.cookie)
