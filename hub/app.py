@@ -178,7 +178,12 @@ class RunningHub:
 
     def _bring_up_tun(self, stack: ExitStack, journal: Journal) -> tun.Tun:
         settings = self.settings
-        device = stack.enter_context(tun.Tun(settings.tun_name, settings.mtu, blocking=False))
+        device = stack.enter_context(
+            tun.Tun(settings.tun_name, settings.mtu, flags=tun.IFF_VNET_HDR, blocking=False)
+        )
+        note = device.use_offloads()
+        if note:
+            log.info("%s", note)
         device.add_address(str(settings.subnet.ip), settings.subnet.network.prefixlen)
         device.up()
         note = device.use_fair_queueing()

@@ -8,7 +8,6 @@ CONFIG: int
 FRAME: int
 MTU_MIN: int
 MTU_MAX: int
-REKEY_FRAMES_MAX: int
 
 class Event(NamedTuple):
     kind: int

@@ -168,7 +168,12 @@ class RunningNode:
         channel = stack.enter_context(Channel.create())
         self.worker = stack.enter_context(HandshakeWorker(channel, configuration))
         service.checkpoint()
-        self.device = stack.enter_context(tun.Tun(settings.tun_name, settings.mtu))
+        self.device = stack.enter_context(
+            tun.Tun(settings.tun_name, settings.mtu, flags=tun.IFF_VNET_HDR, blocking=False)
+        )
+        note = self.device.use_offloads()
+        if note:
+            log.info("%s", note)
         self.udp = stack.enter_context(open_socket(address, settings.hub_port))
         self.arena = stack.enter_context(Umem(ARENA_BYTES))
         self.routes = NodeRoutes(self.journal, address, self.device.ifindex, settings.prefixes)

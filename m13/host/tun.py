@@ -19,6 +19,9 @@ IFF_NO_PI = 0x1000
 IFF_VNET_HDR = 0x4000
 IFF_TUN_EXCL = 0x8000
 TUNSETIFF = 0x400454CA
+TUNSETOFFLOAD = 0x400454D0
+# What the kernel may leave to us, and we to it (include/uapi/linux/if_tun.h).
+TUN_F_CSUM, TUN_F_TSO4, TUN_F_TSO_ECN, TUN_F_USO = 0x01, 0x02, 0x08, 0x20 | 0x40
 IN6_ADDR_GEN_MODE_NONE = 1
 MTU_MIN, MTU_MAX = 576, 65535
 
@@ -92,6 +95,20 @@ class Tun:
                 bits = message["prefixlen"]
                 if (old, bits) != (address, prefix_bits):
                     netlink.addr("del", index=self.ifindex, address=old, prefixlen=bits)
+
+    def use_offloads(self) -> str | None:
+        """Large TCP and UDP packets and unfinished checksums; needs IFF_VNET_HDR. A note when
+        the kernel cannot leave UDP uncut (before Linux 6.2)."""
+        base = TUN_F_CSUM | TUN_F_TSO4 | TUN_F_TSO_ECN
+        try:
+            fcntl.ioctl(self.fd, TUNSETOFFLOAD, base | TUN_F_USO)
+        except OSError:
+            try:
+                fcntl.ioctl(self.fd, TUNSETOFFLOAD, base)
+            except OSError as error:
+                raise HostError(f"{self.name} refuses offloads: {error.strerror}") from error
+            return f"{self.name}: this kernel cuts UDP itself"
+        return None
 
     def use_fair_queueing(self) -> str | None:
         """Pace with `fq` where the kernel has it; a note where not."""

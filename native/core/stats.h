@@ -27,6 +27,9 @@ enum m13_stats_writer_index { M13_WRITER_WORKER, M13_WRITER_TUN };
     _(tun_read_bytes, "bytes of those packets")                                                    \
     _(tun_written_packets, "packets written to the TUN")                                           \
     _(tun_written_bytes, "bytes of those packets")                                                 \
+    _(tun_reads, "reads of the TUN that gave those packets")                                       \
+    _(tun_writes, "writes to the TUN that took those packets")                                     \
+    _(sends, "sends to the network that took those frames")                                        \
     _(aead_ok, "frames opened")                                                                    \
     _(aead_failed, "frames whose tag did not verify")                                              \
     _(aead_sealed, "frames sealed")                                                                \

@@ -1,17 +1,17 @@
 /* Packets from the TUN find their peer: on the hub by inner destination, on the node the hub. */
 #include "path.h"
 
-static void collect(struct m13_path *path, struct m13_packet *packet)
+void m13_collect(struct m13_path *path, struct m13_packet *packet, const uint8_t *inner,
+                 uint32_t inner_bytes, uint32_t segment_bytes)
 {
-    const struct m13_wire_ipv4 *ip = (const void *)packet->frame->payload;
-    uint32_t bytes = packet->bytes - M13_WIRE_FRAME_BYTES;
+    const struct m13_wire_ipv4 *ip = (const void *)inner;
     packet->peer = M13_PEER_NONE;
-    if (bytes < sizeof *ip || ip->version_length >> 4 != 4 ||
-        __builtin_bswap16(ip->total_bytes) != bytes) {
+    if (inner_bytes < sizeof *ip || ip->version_length >> 4 != 4 ||
+        __builtin_bswap16(ip->total_bytes) != inner_bytes) {
         m13_drop(path, packet, M13_DROP_inner_header);
         return;
     }
-    if (bytes > path->config.mtu_bytes) {
+    if (segment_bytes > path->config.mtu_bytes) {
         m13_drop(path, packet, M13_DROP_tunnel_mtu);
         return;
     }
@@ -28,10 +28,4 @@ static void collect(struct m13_path *path, struct m13_packet *packet)
     packet->peer = slot;
     packet->session = peer->current;
     packet->verdict = M13_TO_NETWORK;
-}
-
-void m13_collect(struct m13_path *path, struct m13_vector *vector)
-{
-    for (uint32_t i = 0; i < vector->count; i++)
-        collect(path, &vector->packets[i]);
 }

@@ -1,6 +1,7 @@
 /* The hub's TUN thread: the only one that reads and writes the TUN device. */
 #include <errno.h>
 #include <poll.h>
+#include <sys/uio.h>
 #include <unistd.h>
 
 #include "hub_worker.h"
@@ -16,70 +17,111 @@ static uint8_t *packet_memory(const struct m13_hub *hub, const struct m13_tun_pa
     return hub->config.umem + (uint64_t)packet->frame * M13_FRAME_BYTES + packet->offset;
 }
 
-/* worker -> kernel. Every frame goes back, written or not; its ring always has room, because no
- * more than its slots are ever outstanding. */
+static void write_merge(struct m13_hub *hub, struct m13_merge *merge)
+{
+    struct m13_stats_writer *stats = stats_of(hub);
+    m13_merge_finish(merge);
+    if (writev(hub->config.tun_fd, merge->pieces, (int)merge->count + 1) >= 0) {
+        m13_stats_add(stats, M13_STAT_tun_written_packets, merge->count);
+        m13_stats_add(stats, M13_STAT_tun_written_bytes, merge->bytes);
+        m13_stats_add(stats, M13_STAT_tun_writes, 1);
+    } else {
+        for (uint32_t i = 0; i < merge->count; i++)
+            m13_stats_drop(stats, M13_DROP_tun_write);
+    }
+    /* its ring always has room: no more than its slots are ever outstanding */
+    m13_ring_push(&hub->frames_from_tun, merge->origin, merge->count);
+}
+
+/* worker -> kernel, packets of a flow joined. Every frame goes back, written or not. */
 static uint32_t write_packets(struct m13_hub *hub)
 {
     struct m13_tun_packet packets[M13_VECTOR_PACKETS];
-    uint32_t frames[M13_VECTOR_PACKETS];
-    struct m13_stats_writer *stats = stats_of(hub);
-    uint64_t bytes = 0, written = 0;
+    struct m13_merge_set set = {.count = 0};
+    struct m13_merge *fresh = &hub->merges[M13_MERGE_FLOWS_MAX], *leaving;
+    uint32_t unused = M13_MERGE_FLOWS_MAX;
     uint32_t count = m13_ring_pop(&hub->to_tun, packets, M13_VECTOR_PACKETS);
     for (uint32_t i = 0; i < count; i++) {
-        frames[i] = packets[i].frame;
-        if (write(hub->config.tun_fd, packet_memory(hub, &packets[i]), packets[i].bytes) >= 0) {
-            bytes += packets[i].bytes;
-            written++;
+        uint8_t *packet = packet_memory(hub, &packets[i]);
+        uint32_t bytes = packets[i].bytes;
+        if (m13_merge_join(&set, packet, bytes, packets[i].frame))
+            continue;
+        leaving = m13_merge_open(&set, fresh, packet, bytes, packets[i].frame);
+        if (leaving) {
+            write_merge(hub, leaving);
+            fresh = leaving;
         } else {
-            m13_stats_drop(stats, M13_DROP_tun_write);
+            fresh = &hub->merges[--unused];
         }
     }
-    m13_ring_push(&hub->frames_from_tun, frames, count);
-    m13_stats_add(stats, M13_STAT_tun_written_packets, written);
-    m13_stats_add(stats, M13_STAT_tun_written_bytes, bytes);
+    for (uint32_t i = 0; i < set.count; i++)
+        write_merge(hub, set.open[i]);
     return count;
 }
 
-/* kernel -> worker, into frames the worker lent. */
+/* The next packet out of the kernel, to be cut; false when there is none. */
+static bool read_large(struct m13_hub *hub)
+{
+    ssize_t got = read(hub->config.tun_fd, hub->large, sizeof hub->large);
+    if (got <= 0)
+        return false;
+    m13_stats_add(stats_of(hub), M13_STAT_tun_reads, 1);
+    hub->splitting = m13_split_begin(&hub->split, hub->large, (uint32_t)got);
+    /* what would not fit a frame cannot fit the tunnel */
+    if (!hub->splitting)
+        m13_stats_drop(stats_of(hub), M13_DROP_inner_header);
+    else if (m13_split_next_bytes(&hub->split) > M13_FRAME_BYTES - M13_TUN_OFFSET) {
+        m13_stats_drop(stats_of(hub), M13_DROP_tunnel_mtu);
+        hub->splitting = false;
+    }
+    return true;
+}
+
+/* kernel -> worker, into frames the worker lent; a packet half cut goes on in the next turn. */
 static uint32_t read_packets(struct m13_hub *hub)
 {
     struct m13_tun_packet packets[M13_VECTOR_PACKETS];
     struct m13_stats_writer *stats = stats_of(hub);
-    uint64_t bytes = 0;
-    uint32_t count = 0;
-    if (!hub->spare_count)
-        hub->spare_count = m13_ring_pop(&hub->frames_to_tun, hub->spare, M13_VECTOR_PACKETS);
-    while (hub->spare_count) {
-        struct m13_tun_packet packet = {.frame = hub->spare[hub->spare_count - 1],
-                                        .offset = M13_TUN_OFFSET};
-        ssize_t got =
-            read(hub->config.tun_fd, packet_memory(hub, &packet), M13_FRAME_BYTES - M13_TUN_OFFSET);
-        if (got <= 0)
+    uint64_t total_bytes = 0;
+    uint32_t count = 0, bytes;
+    while (count < M13_VECTOR_PACKETS && (hub->splitting || read_large(hub))) {
+        if (!hub->splitting)
+            continue;
+        bytes = m13_split_next_bytes(&hub->split);
+        if (!bytes) {
+            hub->splitting = false;
+            continue;
+        }
+        if (!hub->spare_count)
+            hub->spare_count = m13_ring_pop(&hub->frames_to_tun, hub->spare, M13_VECTOR_PACKETS);
+        if (!hub->spare_count)
             break;
-        hub->spare_count--;
-        packet.bytes = (uint16_t)got;
-        packets[count++] = packet;
-        bytes += (uint64_t)got;
+        packets[count] = (struct m13_tun_packet){.frame = hub->spare[--hub->spare_count],
+                                                 .offset = M13_TUN_OFFSET,
+                                                 .bytes = (uint16_t)bytes};
+        m13_split_next(&hub->split, packet_memory(hub, &packets[count++]));
+        total_bytes += bytes;
     }
     if (!count)
         return 0;
     m13_ring_push(&hub->from_tun, packets, count);
     m13_doorbell_ring(&hub->worker_bell);
     m13_stats_add(stats, M13_STAT_tun_read_packets, count);
-    m13_stats_add(stats, M13_STAT_tun_read_bytes, bytes);
+    m13_stats_add(stats, M13_STAT_tun_read_bytes, total_bytes);
     return count;
 }
 
 static void wait_for_work(struct m13_hub *hub)
 {
     m13_doorbell_arm(&hub->tun_bell);
-    bool may_read = hub->spare_count || m13_ring_count(&hub->frames_to_tun);
+    bool has_frames = hub->spare_count || m13_ring_count(&hub->frames_to_tun);
     struct pollfd watched[] = {
         {.fd = hub->tun_bell.fd, .events = POLLIN},
         /* without a frame to read into, the TUN must not wake us */
-        {.fd = may_read ? hub->config.tun_fd : -1, .events = POLLIN},
+        {.fd = has_frames ? hub->config.tun_fd : -1, .events = POLLIN},
     };
-    if (!m13_ring_count(&hub->to_tun) && !atomic_load(&hub->stop)) {
+    bool may_go_on = hub->splitting && has_frames;
+    if (!m13_ring_count(&hub->to_tun) && !may_go_on && !atomic_load(&hub->stop)) {
         m13_stats_add(stats_of(hub), M13_STAT_sleeps, 1);
         /* a TUN that went down reports POLLERR at once and for ever: look only now and then */
         if (poll(watched, 2, 1000) > 0 && (watched[1].revents & (POLLERR | POLLHUP)))

@@ -205,8 +205,8 @@ static uint32_t collect(struct m13_hub *hub)
             (struct m13_packet){.frame = (void *)(inner - M13_WIRE_FRAME_BYTES),
                                 .index = packets[i].frame,
                                 .bytes = packets[i].bytes + M13_WIRE_FRAME_BYTES};
+        m13_collect(&hub->path, &hub->vector.packets[i], inner, packets[i].bytes, packets[i].bytes);
     }
-    m13_collect(&hub->path, &hub->vector);
     cycles = stage_done(hub, M13_STAGE_collect, cycles);
     m13_seal(&hub->path, &hub->vector);
     cycles = stage_done(hub, M13_STAGE_seal, cycles);

@@ -13,6 +13,7 @@
 
 #include <stdatomic.h>
 
+#include "offload.h"
 #include "path.h"
 #include "sched.h"
 #include "slab.h"
@@ -32,9 +33,10 @@ _Static_assert(M13_HUB_FRAMES_RECEIVE + M13_HUB_FRAMES_TRANSMIT + M13_HUB_FRAMES
                "the slab is the sum of its holders");
 #define M13_HUB_UMEM_BYTES     ((uint64_t)M13_HUB_FRAMES * M13_FRAME_BYTES)
 #define M13_HUB_TUN_RING_SLOTS 2048
-#define M13_HUB_XDP_RING_SLOTS 4096 /* fill and receive: larger than their share, never brim-full  \
-                                     */
-#define M13_HUB_BATCH 256           /* packets received per turn, in vectors of 64 */
+#define M13_HUB_XDP_RING_SLOTS                                                                     \
+    4096                  /* fill and receive: larger than their share, never brim-full            \
+                           */
+#define M13_HUB_BATCH 256 /* packets received per turn, in vectors of 64 */
 
 /* An inner packet in the UMEM. */
 struct m13_tun_packet {
@@ -49,7 +51,7 @@ struct m13_hub_config {
     uint8_t *umem;       /* M13_HUB_UMEM_BYTES */
     struct m13_channel *channel;
     struct m13_stats_page *page;
-    int tun_fd;      /* non-blocking, IFF_TUN | IFF_NO_PI */
+    int tun_fd;      /* non-blocking, IFF_TUN | IFF_NO_PI | IFF_VNET_HDR */
     int worker_core; /* -1: wherever the kernel likes */
     int tun_core;
 };
@@ -72,8 +74,13 @@ struct m13_hub {
     struct m13_ring frames_from_tun;
     struct m13_doorbell worker_bell;
     struct m13_doorbell tun_bell;
-    uint32_t spare[M13_VECTOR_PACKETS]; /* TUN thread: frames to read into */
+    /* TUN thread */
+    uint32_t spare[M13_VECTOR_PACKETS]; /* frames to read into */
     uint32_t spare_count;
+    bool splitting; /* large holds a packet that is being cut */
+    struct m13_split split;
+    struct m13_merge merges[M13_MERGE_FLOWS_MAX + 1];
+    uint8_t large[M13_OFFLOAD_HEADER_BYTES + M13_OFFLOAD_PACKET_MAX];
     _Atomic bool stop;
 };
 

@@ -6,7 +6,7 @@
 #include <sys/eventfd.h>
 #include <unistd.h>
 
-static void describe_groups(struct m13_node *node)
+static void lay_out_arena(struct m13_node *node)
 {
     node->receive_group =
         (struct m13_uring_group){.arena = node->config.arena,
@@ -16,12 +16,16 @@ static void describe_groups(struct m13_node *node)
                                  .buffer_room = M13_FRAME_BYTES - 2,
                                  .entries = M13_NODE_FRAMES_RECEIVE,
                                  .id = 0};
-    node->tun_group = (struct m13_uring_group){.arena = node->config.arena,
-                                               .buffer_bytes = M13_FRAME_BYTES,
-                                               .buffer_offset = M13_TUN_OFFSET,
-                                               .buffer_room = M13_FRAME_BYTES - M13_TUN_OFFSET,
-                                               .entries = M13_NODE_FRAMES_TUN,
-                                               .id = 1};
+    uint8_t *reads = node->config.arena + (uint64_t)M13_NODE_FRAMES * M13_FRAME_BYTES;
+    uint8_t *trains = reads + (uint64_t)M13_NODE_READS * M13_NODE_READ_BYTES;
+    node->tun_group =
+        (struct m13_uring_group){.arena = reads,
+                                 .buffer_bytes = M13_NODE_READ_BYTES,
+                                 .buffer_room = M13_OFFLOAD_HEADER_BYTES + M13_OFFLOAD_PACKET_MAX,
+                                 .entries = M13_NODE_READS,
+                                 .id = 1};
+    for (uint32_t index = 0; index < M13_NODE_TRAINS; index++)
+        node->trains[index].memory = trains + (uint64_t)index * M13_NODE_TRAIN_BYTES;
 }
 
 int m13_node_create(struct m13_node **out, const struct m13_node_config *config)
@@ -32,7 +36,7 @@ int m13_node_create(struct m13_node **out, const struct m13_node_config *config)
     memset(node, 0, sizeof *node);
     node->config = *config;
     node->stop_fd = eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC);
-    describe_groups(node);
+    lay_out_arena(node);
     int error = node->stop_fd < 0 ? -errno : 0;
     if (!error)
         error = m13_path_init(&node->path, &config->path, 1, config->channel, config->page);
@@ -40,6 +44,10 @@ int m13_node_create(struct m13_node **out, const struct m13_node_config *config)
         node->path.event_fd = -1;
     if (!error)
         error = m13_slab_init(&node->control, M13_NODE_FRAMES_CONTROL);
+    if (!error)
+        error = m13_slab_init(&node->trains_free, M13_NODE_TRAINS);
+    if (!error)
+        error = m13_slab_init(&node->writes_free, M13_NODE_WRITES);
     if (error) {
         m13_node_destroy(node);
         return error;
@@ -68,5 +76,7 @@ void m13_node_stop(struct m13_node *node)
 
 uint32_t m13_node_settle(const struct m13_node *node)
 {
-    return M13_NODE_FRAMES - node->control.count_free - node->lent_receive - node->lent_tun;
+    return M13_NODE_FRAMES - node->control.count_free - node->lent_receive + M13_NODE_READS -
+           node->lent_reads + M13_NODE_TRAINS - node->trains_free.count_free + M13_NODE_WRITES -
+           node->writes_free.count_free;
 }

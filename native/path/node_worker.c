@@ -5,95 +5,60 @@
 
 #include "thread.h"
 
-enum tag { TAG_RECEIVE, TAG_TUN_READ, TAG_TUN_WRITE, TAG_SEND, TAG_ANSWERS, TAG_STOP };
+#define RETRY_NS (20 * M13_MILLISECOND_NS)
 
-#define TAG(kind, index) ((uint64_t)(kind) << 32 | (index))
-#define RETRY_NS         (20 * M13_MILLISECOND_NS)
-
-static uint8_t *frame_memory(const struct m13_node *node, uint32_t index)
-{
-    return node->config.arena + (uint64_t)index * M13_FRAME_BYTES;
-}
-
-/* Where a frame to send starts: the same place in control and TUN buffers. */
-static struct m13_wire_frame *sending_frame(const struct m13_node *node, uint32_t index)
-{
-    return (void *)(frame_memory(node, index) + M13_TUN_OFFSET - M13_WIRE_FRAME_BYTES);
-}
-
-static void send_home(struct m13_node *node, uint32_t index)
+void m13_node_send_home(struct m13_node *node, uint32_t index)
 {
     if (index < M13_NODE_FRAMES_CONTROL) {
         m13_slab_give(&node->control, &index, 1);
-    } else if (index < M13_NODE_FRAMES_CONTROL + M13_NODE_FRAMES_RECEIVE) {
+    } else {
         m13_uring_lend(&node->receive_group, index);
         node->lent_receive++;
-    } else {
-        m13_uring_lend(&node->tun_group, index);
-        node->lent_tun++;
     }
 }
 
 /* --- submissions --------------------------------------------------------------------------------
  */
 
-static void submit_send(struct m13_node *node, uint32_t index, const void *frame, uint32_t bytes)
-{
-    struct io_uring_sqe *entry = m13_uring_entry(&node->uring);
-    if (!entry) {
-        m13_stats_drop(node->path.stats, M13_DROP_send_failed);
-        send_home(node, index);
-        return;
-    }
-    if (node->path.config.hexdump)
-        m13_report_frame(&node->path, NULL, frame, bytes, true);
-    io_uring_prep_send(entry, node->config.socket_fd, frame, bytes, 0);
-    io_uring_sqe_set_data64(entry, TAG(TAG_SEND, index));
-    m13_stats_add(node->path.stats, M13_STAT_sent_packets, 1);
-    m13_stats_add(node->path.stats, M13_STAT_sent_bytes, bytes);
-}
-
-static void submit_tun_write(struct m13_node *node, struct m13_packet *packet)
-{
-    struct io_uring_sqe *entry = m13_uring_entry(&node->uring);
-    if (!entry) {
-        m13_drop(&node->path, packet, M13_DROP_tun_ring_full);
-        return;
-    }
-    io_uring_prep_write(entry, node->config.tun_fd, packet->frame->payload,
-                        packet->frame->header.payload_bytes, 0);
-    io_uring_sqe_set_data64(entry, TAG(TAG_TUN_WRITE, packet->index));
-    m13_stats_add(node->path.stats, M13_STAT_tun_written_packets, 1);
-    m13_stats_add(node->path.stats, M13_STAT_tun_written_bytes,
-                  packet->frame->header.payload_bytes);
-    packet->verdict = M13_KEPT;
-}
-
 static struct m13_wire_frame *take_frame(void *owner, uint32_t *index)
 {
     struct m13_node *node = owner;
-    return m13_slab_take(&node->control, index, 1) ? sending_frame(node, *index) : NULL;
+    return m13_slab_take(&node->control, index, 1) ? (void *)m13_node_frame(node, *index) : NULL;
 }
 
 static void send_control(void *owner, const struct m13_endpoint *to, uint32_t index, uint32_t bytes)
 {
     struct m13_node *node = owner;
+    const struct m13_wire_frame *frame = (void *)m13_node_frame(node, index);
+    struct io_uring_sqe *entry = m13_uring_entry(&node->uring);
     (void)to; /* the socket is connected to the hub */
-    submit_send(node, index, sending_frame(node, index), bytes);
+    if (!entry) {
+        m13_stats_drop(node->path.stats, M13_DROP_send_failed);
+        m13_node_send_home(node, index);
+        return;
+    }
+    if (node->path.config.hexdump)
+        m13_report_frame(&node->path, NULL, frame, bytes, true);
+    io_uring_prep_send(entry, node->config.socket_fd, frame, bytes, 0);
+    io_uring_sqe_set_data64(entry, M13_TAG(M13_TAG_SEND, index));
+    m13_stats_add(node->path.stats, M13_STAT_sends, 1);
+    m13_stats_add(node->path.stats, M13_STAT_sent_packets, 1);
+    m13_stats_add(node->path.stats, M13_STAT_sent_bytes, bytes);
 }
 
 static void arm_requests(struct m13_node *node)
 {
     uint64_t now = node->path.now_ns;
     if (!node->receive_armed && now >= node->receive_retry_ns)
-        node->receive_armed = !m13_uring_receive_multishot(
-            &node->uring, node->config.socket_fd, &node->receive_group, TAG(TAG_RECEIVE, 0));
+        node->receive_armed =
+            !m13_uring_receive_multishot(&node->uring, node->config.socket_fd, &node->receive_group,
+                                         M13_TAG(M13_TAG_RECEIVE, 0));
     if (!node->tun_armed && now >= node->tun_retry_ns)
         node->tun_armed = !m13_uring_read_multishot(&node->uring, node->config.tun_fd,
-                                                    &node->tun_group, TAG(TAG_TUN_READ, 0));
+                                                    &node->tun_group, M13_TAG(M13_TAG_READ, 0));
     if (!node->answers_armed)
         node->answers_armed = !m13_uring_poll_multishot(&node->uring, node->path.channel->answer_fd,
-                                                        TAG(TAG_ANSWERS, 0));
+                                                        M13_TAG(M13_TAG_ANSWERS, 0));
 }
 
 /* --- pass 0: drain and sort ----------------------------------------------------------------------
@@ -115,7 +80,7 @@ static void received(struct m13_node *node, const struct io_uring_cqe *completio
     uint32_t index = completion->flags >> IORING_CQE_BUFFER_SHIFT;
     node->lent_receive--;
     node->inward.packets[node->inward.count++] = (struct m13_packet){
-        .frame = (void *)(frame_memory(node, index) + node->receive_group.buffer_offset),
+        .frame = (void *)(m13_node_frame(node, index) + node->receive_group.buffer_offset),
         .index = index,
         .bytes = (uint32_t)completion->res,
         .peer = M13_PEER_NONE,
@@ -130,57 +95,48 @@ static void tun_read(struct m13_node *node, const struct io_uring_cqe *completio
         node->tun_armed = false;
     if (completion->res < 0 && completion->res != -ENOBUFS)
         node->tun_retry_ns = node->path.now_ns + RETRY_NS;
-    if (completion->res < 0 || !(completion->flags & IORING_CQE_F_BUFFER))
-        return;
-    uint32_t index = completion->flags >> IORING_CQE_BUFFER_SHIFT;
-    node->lent_tun--;
-    node->outward.packets[node->outward.count++] =
-        (struct m13_packet){.frame = sending_frame(node, index),
-                            .index = index,
-                            .bytes = (uint32_t)completion->res + M13_WIRE_FRAME_BYTES};
-    m13_stats_add(node->path.stats, M13_STAT_tun_read_packets, 1);
-    m13_stats_add(node->path.stats, M13_STAT_tun_read_bytes, (uint64_t)completion->res);
+    m13_node_read(node, completion);
 }
 
 static void completed(struct m13_node *node, const struct io_uring_cqe *completion)
 {
     uint64_t tag = io_uring_cqe_get_data64(completion);
     uint32_t index = (uint32_t)tag;
-    switch ((enum tag)(tag >> 32)) {
-    case TAG_RECEIVE:
+    switch ((enum m13_node_tag)(tag >> 32)) {
+    case M13_TAG_RECEIVE:
         received(node, completion);
         break;
-    case TAG_TUN_READ:
+    case M13_TAG_READ:
         tun_read(node, completion);
         break;
-    case TAG_TUN_WRITE:
-        if (completion->res < 0)
-            m13_stats_drop(node->path.stats, M13_DROP_tun_write);
-        send_home(node, index);
+    case M13_TAG_WRITE:
+        m13_node_written(node, index, completion->res);
         break;
-    case TAG_SEND:
+    case M13_TAG_SEND:
         if (completion->res < 0)
             m13_stats_drop(node->path.stats, M13_DROP_send_failed);
-        send_home(node, index);
+        m13_node_send_home(node, index);
         break;
-    case TAG_ANSWERS:
+    case M13_TAG_TRAIN:
+        m13_node_train_sent(node, index, completion->res);
+        break;
+    case M13_TAG_ANSWERS:
         if (!(completion->flags & IORING_CQE_F_MORE))
             node->answers_armed = false;
         m13_thread_drain(node->path.channel->answer_fd);
         break;
-    case TAG_STOP:
+    case M13_TAG_STOP:
         break;
     }
 }
 
-/* Takes completions until the batch or one of the vectors is full; the rest stay in the ring. */
+/* Takes completions until the batch or the vector is full; the rest stay in the ring. */
 static uint32_t drain(struct m13_node *node)
 {
     struct io_uring_cqe *completion;
     uint32_t count = 0;
-    node->inward.count = node->outward.count = 0;
+    node->inward.count = 0;
     while (count < M13_NODE_CQE_BATCH && node->inward.count < M13_VECTOR_PACKETS &&
-           node->outward.count < M13_VECTOR_PACKETS &&
            !io_uring_peek_cqe(&node->uring.ring, &completion)) {
         completed(node, completion);
         io_uring_cqe_seen(&node->uring.ring, completion);
@@ -201,19 +157,19 @@ static uint64_t stage_done(struct m13_node *node, enum m13_stage stage, uint64_t
 }
 
 /* --echo: a tunnel packet goes back where it came from, its addresses swapped. */
-static void echo(struct m13_node *node, struct m13_packet *packet)
+static void echo(struct m13_node *node, const struct m13_packet *packet)
 {
-    struct m13_wire_ipv4 *ip = (void *)packet->frame->payload;
-    struct m13_peer *peer = &node->path.peers.slots[0];
-    uint32_t source = ip->source;
-    if (!peer->current || node->outward.count == M13_VECTOR_PACKETS)
+    uint32_t bytes = packet->frame->header.payload_bytes;
+    struct m13_packet answer = {.peer = packet->peer,
+                                .session = node->path.peers.slots[packet->peer].current};
+    struct m13_wire_frame *frame = answer.session ? m13_node_append(node, bytes, &answer) : NULL;
+    if (!frame)
         return;
-    ip->source = ip->destination;
-    ip->destination = source;
-    struct m13_packet *answer = &node->outward.packets[node->outward.count++];
-    *answer = *packet;
-    answer->bytes = packet->frame->header.payload_bytes + M13_WIRE_FRAME_BYTES;
-    packet->verdict = M13_KEPT;
+    memcpy(frame->payload, packet->frame->payload, bytes);
+    const struct m13_wire_ipv4 *asked = (const void *)packet->frame->payload;
+    struct m13_wire_ipv4 *ip = (void *)frame->payload;
+    ip->source = asked->destination;
+    ip->destination = asked->source;
 }
 
 static void dispatch(struct m13_node *node)
@@ -221,10 +177,10 @@ static void dispatch(struct m13_node *node)
     for (uint32_t i = 0; i < node->inward.count; i++) {
         struct m13_packet *packet = &node->inward.packets[i];
         if (packet->verdict == M13_TO_TUN && m13_deliver_check(&node->path, packet)) {
-            if (node->path.config.echo)
-                echo(node, packet);
-            else
-                submit_tun_write(node, packet);
+            if (!node->path.config.echo)
+                continue;
+            echo(node, packet);
+            packet->verdict = M13_DONE;
         } else if (packet->verdict == M13_TO_CONTROL) {
             m13_control_receive(&node->path, packet);
         } else if (packet->verdict == M13_TO_REGISTER) {
@@ -232,9 +188,11 @@ static void dispatch(struct m13_node *node)
         } else if (packet->verdict == M13_TO_HANDSHAKE) {
             m13_node_fragment(&node->path, packet);
         }
-        if (packet->verdict != M13_KEPT)
-            send_home(node, packet->index);
     }
+    m13_node_write(node);
+    for (uint32_t i = 0; i < node->inward.count; i++)
+        if (node->inward.packets[i].verdict != M13_KEPT)
+            m13_node_send_home(node, node->inward.packets[i].index);
 }
 
 static void process_inward(struct m13_node *node)
@@ -253,26 +211,6 @@ static void process_inward(struct m13_node *node)
     stage_done(node, M13_STAGE_deliver, cycles, count);
 }
 
-static void process_outward(struct m13_node *node)
-{
-    uint32_t count = node->outward.count;
-    if (!count)
-        return;
-    uint64_t cycles = m13_clock_cycles();
-    m13_collect(&node->path, &node->outward);
-    cycles = stage_done(node, M13_STAGE_collect, cycles, count);
-    m13_seal(&node->path, &node->outward);
-    cycles = stage_done(node, M13_STAGE_seal, cycles, count);
-    for (uint32_t i = 0; i < count; i++) {
-        struct m13_packet *packet = &node->outward.packets[i];
-        if (packet->verdict == M13_TO_NETWORK)
-            submit_send(node, packet->index, packet->frame, packet->bytes);
-        else
-            send_home(node, packet->index);
-    }
-    stage_done(node, M13_STAGE_transmit, cycles, count);
-}
-
 /* --- time
  * ------------------------------------------------------------------------------------------- */
 
@@ -289,7 +227,7 @@ static void tick(struct m13_node *node)
     m13_stats_gauge(path->stats, M13_GAUGE_slab_free, node->control.count_free);
     m13_stats_gauge(path->stats, M13_GAUGE_slab_count, node->control.count);
     m13_stats_gauge(path->stats, M13_GAUGE_fill_outstanding, node->lent_receive);
-    m13_stats_gauge(path->stats, M13_GAUGE_tun_outstanding, node->lent_tun);
+    m13_stats_gauge(path->stats, M13_GAUGE_tun_outstanding, node->lent_reads);
     m13_report_peers(path);
 }
 
@@ -319,11 +257,14 @@ static int start(struct m13_node *node)
     if (!error)
         error = m13_uring_group_init(&node->uring, &node->tun_group);
     if (!error)
-        error = m13_uring_poll_multishot(&node->uring, node->stop_fd, TAG(TAG_STOP, 0));
+        error = m13_uring_poll_multishot(&node->uring, node->stop_fd, M13_TAG(M13_TAG_STOP, 0));
     if (error)
         return error;
     for (uint32_t index = M13_NODE_FRAMES_CONTROL; index < M13_NODE_FRAMES; index++)
-        send_home(node, index);
+        m13_node_send_home(node, index);
+    for (uint32_t index = 0; index < M13_NODE_READS; index++)
+        m13_uring_lend(&node->tun_group, index);
+    node->lent_reads = M13_NODE_READS;
     node->path.outlet =
         (struct m13_outlet){.owner = node, .take = take_frame, .send = send_control};
     return 0;
@@ -338,7 +279,7 @@ int m13_node_run(struct m13_node *node)
         m13_stats_add(node->path.stats, M13_STAT_loops, 1);
         uint32_t work = drain(node);
         process_inward(node);
-        process_outward(node);
+        m13_node_outward(node);
         work += m13_node_answers(&node->path);
         tick(node);
         arm_requests(node);

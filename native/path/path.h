@@ -194,9 +194,11 @@ void m13_node_fragment(struct m13_path *path, struct m13_packet *packet);
 
 /* --- outward stages ------------------------------------------------------------------------ */
 
-/* Inner packets with room before them; finds the peer by inner destination (hub) or takes the
- * hub (node). Answers TO_NETWORK or DROPPED. */
-void m13_collect(struct m13_path *path, struct m13_vector *vector);
+/* An inner packet, perhaps one that will be cut into segments of segment_bytes at most, headers
+ * included: finds the peer by inner destination (hub) or takes the hub (node), and its session.
+ * Answers TO_NETWORK or DROPPED. */
+void m13_collect(struct m13_path *path, struct m13_packet *packet, const uint8_t *inner,
+                 uint32_t inner_bytes, uint32_t segment_bytes);
 
 /* Stamps, numbers and seals every TO_NETWORK packet; DROPPED at the counter's end. */
 void m13_seal(struct m13_path *path, struct m13_vector *vector);

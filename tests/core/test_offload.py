@@ -1,0 +1,221 @@
+"""Cutting and joining at the TUN, against scapy and against each other."""
+
+import struct
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from scapy.layers.inet import ICMP, IP, TCP, UDP
+from scapy.packet import Raw
+
+from native import offload
+
+NEEDS_CSUM = 1
+NONE, TCPV4, TCPV4_ECN, UDP_L4 = 0, 1, 0x81, 5
+A, B = "10.13.0.2", "198.51.100.7"
+
+
+def header(flags=0, kind=NONE, header_bytes=0, segment=0, start=0, offset=0):
+    return struct.pack("<BBHHHH", flags, kind, header_bytes, segment, start, offset)
+
+
+def tcp(payload, seq=1000, ident=7, flags="A", **fields):
+    options = fields.pop("options", [])
+    ip = {key: fields.pop(key) for key in ("tos", "ttl", "src", "dst") if key in fields}
+    layer = IP(**{"src": A, "dst": B, "id": ident, **ip}) / TCP(
+        sport=4000, dport=80, seq=seq, ack=5, flags=flags, window=512, options=options, **fields
+    )
+    return bytes(layer / Raw(payload))
+
+
+def udp(payload, ident=7, **fields):
+    return bytes(IP(src=A, dst=B, id=ident) / UDP(sport=53, dport=5353, **fields) / Raw(payload))
+
+
+def unfinished(packet):
+    """As a kernel hands it over: the checksum field holds the pseudo header's sum."""
+    ip = IP(packet)
+    transport = len(packet) - 20
+    words = packet[12:20] + bytes([0, ip.proto]) + struct.pack(">H", transport)
+    total = sum(struct.unpack(">6H", words))
+    while total >> 16:
+        total = (total & 0xFFFF) + (total >> 16)
+    at = 20 + (16 if ip.proto == 6 else 6)
+    return packet[:at] + struct.pack(">H", total) + packet[at + 2 :]
+
+
+def large(packet, segment, kind, header_bytes):
+    offset = 16 if kind in (TCPV4, TCPV4_ECN) else 6
+    head = header(NEEDS_CSUM, kind, header_bytes, segment, 20, offset)
+    return head + unfinished(packet)
+
+
+def test_split_cuts_tcp_as_a_kernel_without_offloads_would_send_it():
+    payload = bytes(range(256)) * 12
+    cut = offload.split(large(tcp(payload, flags="PA"), 1000, TCPV4, 40))
+    assert cut == [
+        tcp(payload[:1000], 1000, 7, "A"),
+        tcp(payload[1000:2000], 2000, 8, "A"),
+        tcp(payload[2000:3000], 3000, 9, "A"),
+        tcp(payload[3000:], 4000, 10, "PA"),
+    ]
+
+
+def test_split_says_cwr_once_and_fin_last():
+    cut = offload.split(large(tcp(bytes(2500), flags="FACP"), 1000, TCPV4_ECN, 40))
+    assert [str(IP(packet)[TCP].flags) for packet in cut] == ["AC", "A", "FPA"]
+
+
+def test_split_keeps_tcp_options():
+    stamps = [("NOP", None), ("NOP", None), ("Timestamp", (17, 23))]
+    cut = offload.split(large(tcp(bytes(2001), options=stamps), 1000, TCPV4, 52))
+    assert cut == [
+        tcp(bytes(1000), 1000, 7, options=stamps),
+        tcp(bytes(1000), 2000, 8, options=stamps),
+        tcp(bytes(1), 3000, 9, options=stamps),
+    ]
+
+
+def test_split_cuts_udp():
+    cut = offload.split(large(udp(b"x" * 2500), 1200, UDP_L4, 28))
+    assert cut == [udp(b"x" * 1200, 7), udp(b"x" * 1200, 8), udp(b"x" * 100, 9)]
+
+
+@pytest.mark.parametrize("packet", [tcp(b"odd"), udp(b"even"), tcp(b"")])
+def test_split_finishes_a_checksum_left_to_us(packet):
+    offset = 16 if IP(packet).proto == 6 else 6
+    head = header(NEEDS_CSUM, start=20, offset=offset)
+    assert offload.split(head + unfinished(packet)) == [packet]
+
+
+def test_split_hands_on_unchanged_what_has_nothing_left_to_do():
+    ping = bytes(IP(src=A, dst=B) / ICMP() / Raw(b"ping"))
+    assert offload.split(header() + ping) == [ping]
+
+
+@pytest.mark.parametrize(
+    ("case", "data"),
+    [
+        ("nothing", b""),
+        ("header only", header()),
+        ("checksum beyond the packet", header(NEEDS_CSUM, start=20, offset=16) + bytes(30)),
+        ("checksum from nowhere", header(NEEDS_CSUM, start=0, offset=16) + tcp(b"x" * 99)),
+        ("no segment size", large(tcp(bytes(3000)), 0, TCPV4, 40)),
+        ("kind and protocol differ", large(udp(bytes(3000)), 1000, TCPV4, 40)),
+        ("unknown kind", large(tcp(bytes(3000)), 1000, 4, 40)),
+        ("not IPv4", large(b"\x65" + tcp(bytes(3000))[1:], 1000, TCPV4, 40)),
+        ("TCP header beyond", large(tcp(b"")[:32] + b"\xf0" + tcp(b"")[33:], 1000, TCPV4, 40)),
+        ("length lies", large(tcp(bytes(3000)) + b"x", 1000, TCPV4, 40)),
+    ],
+)
+def test_split_refuses_what_contradicts_itself(case, data):
+    assert offload.split(data) is None
+
+
+def stream(sizes, start=1000, ident=7, **fields):
+    packets = []
+    for number, size in enumerate(sizes):
+        packets.append(tcp(bytes([number]) * size, start, ident + number, **fields))
+        start += size
+    return packets
+
+
+def undone(packets):
+    """What the kernel would see, in order, with the flow of writes kept."""
+    return [cut for data, _ in offload.merge(packets) for cut in offload.split(data)]
+
+
+def test_merge_joins_a_run_into_one_write_that_cuts_back_to_the_same_packets():
+    run = stream([1000, 1000, 1000, 500])
+    writes = offload.merge(run)
+    assert [origins for _, origins in writes] == [[0, 1, 2, 3]]
+    assert undone(run) == run
+
+
+def test_merge_joins_udp_of_equal_sizes():
+    run = [udp(bytes([i]) * 700, 7 + i) for i in range(5)] + [udp(b"z" * 20, 12)]
+    assert [origins for _, origins in offload.merge(run)] == [[0, 1, 2, 3, 4, 5]]
+    assert undone(run) == run
+
+
+def changed(packet, at, value):
+    return packet[:at] + bytes([value]) + packet[at + 1 :]
+
+
+FIRST, SECOND = stream([1000, 1000])
+
+
+@pytest.mark.parametrize(
+    ("case", "second"),
+    [
+        ("gap in sequence", tcp(b"\1" * 1000, 2001, 8)),
+        ("other acknowledgement", tcp(b"\1" * 1000, 2000, 8)[:28] + bytes(4) + SECOND[32:]),
+        ("longer than the first", tcp(b"\1" * 1001, 2000, 8)),
+        ("pure acknowledgement", tcp(b"", 2000, 8)),
+        ("SYN", tcp(b"\1" * 1000, 2000, 8, "SA")),
+        ("FIN", tcp(b"\1" * 1000, 2000, 8, "FA")),
+        ("URG", tcp(b"\1" * 1000, 2000, 8, "UA")),
+        ("CWR", tcp(b"\1" * 1000, 2000, 8, "CA")),
+        ("other DSCP", tcp(b"\1" * 1000, 2000, 8, tos=8)),
+        ("congestion experienced", tcp(b"\1" * 1000, 2000, 8, tos=3)),
+        ("other TTL", tcp(b"\1" * 1000, 2000, 8, ttl=9)),
+        ("gap in identification", tcp(b"\1" * 1000, 2000, 9)),
+        ("options appear", tcp(b"\1" * 996, 2000, 8, options=[("Timestamp", (1, 2))])),
+        ("wrong TCP checksum", changed(SECOND, 600, 77)),
+        ("wrong IP checksum", changed(SECOND, 10, SECOND[10] ^ 1)),
+        ("IP options", bytes(IP(src=A, dst=B, id=8, options=b"\1\1\1\1") / TCP() / Raw(b"x"))),
+        ("fragment", bytes(IP(src=A, dst=B, id=8, frag=5, proto=6) / Raw(bytes(1000)))),
+    ],
+)
+def test_merge_leaves_alone_and_in_order(case, second):
+    writes = offload.merge([FIRST, second])
+    assert writes == [(header() + FIRST, [0]), (header() + second, [1])]
+
+
+def test_merge_leaves_udp_without_checksum_alone():
+    run = [udp(b"a" * 99, 7, chksum=0), udp(b"b" * 99, 8, chksum=0)]
+    assert [origins for _, origins in offload.merge(run)] == [[0], [1]]
+
+
+@pytest.mark.parametrize("last", [stream([9])[0], tcp(b"p" * 1000, 3000, 9, "PA")])
+def test_merge_ends_with_a_short_or_pushed_segment(last):
+    run = [*stream([1000, 1000]), tcp(IP(last)[TCP].payload.load, 3000, 9, IP(last)[TCP].flags)]
+    after = tcp(b"n" * len(IP(last)[TCP].payload), 3000 + len(IP(last)[TCP].payload), 10)
+    assert [origins for _, origins in offload.merge([*run, after])] == [[0, 1, 2], [3]]
+    assert undone([*run, after]) == [*run, after]
+
+
+def test_merge_joins_flows_side_by_side():
+    one, two = stream([100] * 4), stream([100] * 4, src="10.13.0.9")
+    mixed = [packet for pair in zip(one, two, strict=True) for packet in pair]
+    assert sorted(origins for _, origins in offload.merge(mixed)) == [[0, 2, 4, 6], [1, 3, 5, 7]]
+
+
+def test_merge_never_exceeds_an_ipv4_packet():
+    run = stream([1400] * 60)
+    assert all(len(data) - offload.HEADER_BYTES <= 65535 for data, _ in offload.merge(run))
+    assert undone(run) == run
+
+
+flows = st.sampled_from([f"10.13.0.{i}" for i in range(2, 14)])
+bursts = st.lists(
+    st.tuples(flows, st.lists(st.integers(0, 1360), min_size=1, max_size=9), st.booleans()),
+    max_size=12,
+)
+
+
+@settings(max_examples=60, deadline=None)
+@given(bursts)
+def test_cutting_undoes_joining_and_keeps_every_flow_in_order(plan):
+    packets, nexts = [], {}
+    for source, sizes, equal in plan:
+        for size in sizes:
+            seq, ident = nexts.get(source, (1, 1))
+            size = sizes[0] if equal else size
+            packets.append(tcp(b"d" * size, seq, ident, src=source))
+            nexts[source] = seq + size, ident + 1
+    after = undone(packets)
+    assert sorted(after) == sorted(packets)
+    for source in nexts:
+        mine = [p for p in packets if IP(p).src == source]
+        assert [p for p in after if IP(p).src == source] == mine
