@@ -170,9 +170,7 @@ class RunningHub:
             log.info("%d interrupts moved off the isolated cores, %d stay", moved, unmovable)
         if settings.single_queue is None:
             notes += nic.prepare(journal, settings.interface)
-        for note in [*notes, reservation.note, cores.note]:
-            if note:
-                log.info("%s", note)
+        self._say(*notes, reservation.note, cores.note)
         self.service.checkpoint()
         return replace(settings, worker_core=cores.worker, tun_core=cores.tun)
 
@@ -181,14 +179,10 @@ class RunningHub:
         device = stack.enter_context(
             tun.Tun(settings.tun_name, settings.mtu, flags=tun.IFF_VNET_HDR, blocking=False)
         )
-        note = device.use_offloads()
-        if note:
-            log.info("%s", note)
+        self._say(device.use_offloads())
         device.add_address(str(settings.subnet.ip), settings.subnet.network.prefixlen)
         device.up()
-        note = device.use_fair_queueing()
-        if note:
-            log.info("%s", note)
+        self._say(device.use_fair_queueing())
         nat.enable(journal, settings.tun_name, settings.subnet.network)
         return device
 
@@ -213,6 +207,11 @@ class RunningHub:
         stack.enter_context(xsk)
         self.steering.register(queue, xsk.fileno())
         return xsk
+
+    def _say(self, *notes: str | None) -> None:
+        for note in notes:
+            if note:
+                log.info("%s", note)
 
     def announce(self, admitted: int, fingerprint: str, provider: str) -> None:
         settings = self.settings

@@ -161,8 +161,7 @@ class RunningNode:
         self.last_refusal = ""
         self.previous: dict | None = None
         self.journal = stack.enter_context(Journal.open("node", settings.tun_name))
-        for note in sysctl.raise_buffer_limits(self.journal):
-            log.info("%s", note)
+        self._say(*sysctl.raise_buffer_limits(self.journal))
         self.page = stack.enter_context(TelemetryPage.create("node", settings.tun_name))
         self.reader = stack.enter_context(TelemetryReader(self.page.path))
         channel = stack.enter_context(Channel.create())
@@ -171,9 +170,7 @@ class RunningNode:
         self.device = stack.enter_context(
             tun.Tun(settings.tun_name, settings.mtu, flags=tun.IFF_VNET_HDR, blocking=False)
         )
-        note = self.device.use_offloads()
-        if note:
-            log.info("%s", note)
+        self._say(self.device.use_offloads())
         self.udp = stack.enter_context(open_socket(address, settings.hub_port))
         self.arena = stack.enter_context(Umem(ARENA_BYTES))
         self.routes = NodeRoutes(self.journal, address, self.device.ifindex, settings.prefixes)
@@ -215,6 +212,11 @@ class RunningNode:
             provider,
         )
         log.info("this node's key: %s", fingerprint)
+
+    def _say(self, *notes: str | None) -> None:
+        for note in notes:
+            if note:
+                log.info("%s", note)
 
     # --- service ----------------------------------------------------------------------------
 
@@ -279,11 +281,9 @@ class RunningNode:
             return
         self.had_session = True
         self.device.up()
-        note = self.device.use_fair_queueing()
+        self._say(self.device.use_fair_queueing())
         if self.routes.is_full_tunnel:
-            note = leak_guard.enable(self.journal, self.settings.tun_name) or note
-        if note:
-            log.info("%s", note)
+            self._say(leak_guard.enable(self.journal, self.settings.tun_name))
         self.routes.capture()
         log.info("tunnel %s/%d, MTU %d", address, event.prefix_bits, event.mtu)
 

@@ -93,23 +93,23 @@ def test_split_hands_on_unchanged_what_has_nothing_left_to_do():
     assert offload.split(header() + ping) == [ping]
 
 
-@pytest.mark.parametrize(
-    ("case", "data"),
-    [
-        ("nothing", b""),
-        ("header only", header()),
-        ("checksum beyond the packet", header(NEEDS_CSUM, start=20, offset=16) + bytes(30)),
-        ("checksum from nowhere", header(NEEDS_CSUM, start=0, offset=16) + tcp(b"x" * 99)),
-        ("no segment size", large(tcp(bytes(3000)), 0, TCPV4, 40)),
-        ("kind and protocol differ", large(udp(bytes(3000)), 1000, TCPV4, 40)),
-        ("unknown kind", large(tcp(bytes(3000)), 1000, 4, 40)),
-        ("not IPv4", large(b"\x65" + tcp(bytes(3000))[1:], 1000, TCPV4, 40)),
-        ("TCP header beyond", large(tcp(b"")[:32] + b"\xf0" + tcp(b"")[33:], 1000, TCPV4, 40)),
-        ("length lies", large(tcp(bytes(3000)) + b"x", 1000, TCPV4, 40)),
-    ],
-)
-def test_split_refuses_what_contradicts_itself(case, data):
-    assert offload.split(data) is None
+CONTRADICTIONS = {
+    "nothing": b"",
+    "header only": header(),
+    "checksum beyond the packet": header(NEEDS_CSUM, start=20, offset=16) + bytes(30),
+    "checksum from nowhere": header(NEEDS_CSUM, start=0, offset=16) + tcp(b"x" * 99),
+    "no segment size": large(tcp(bytes(3000)), 0, TCPV4, 40),
+    "kind and protocol differ": large(udp(bytes(3000)), 1000, TCPV4, 40),
+    "unknown kind": large(tcp(bytes(3000)), 1000, 4, 40),
+    "not IPv4": large(b"\x65" + tcp(bytes(3000))[1:], 1000, TCPV4, 40),
+    "TCP header beyond": large(tcp(b"")[:32] + b"\xf0" + tcp(b"")[33:], 1000, TCPV4, 40),
+    "length lies": large(tcp(bytes(3000)) + b"x", 1000, TCPV4, 40),
+}
+
+
+@pytest.mark.parametrize("case", CONTRADICTIONS)
+def test_split_refuses_what_contradicts_itself(case):
+    assert offload.split(CONTRADICTIONS[case]) is None
 
 
 def stream(sizes, start=1000, ident=7, **fields):
@@ -145,29 +145,30 @@ def changed(packet, at, value):
 FIRST, SECOND = stream([1000, 1000])
 
 
-@pytest.mark.parametrize(
-    ("case", "second"),
-    [
-        ("gap in sequence", tcp(b"\1" * 1000, 2001, 8)),
-        ("other acknowledgement", tcp(b"\1" * 1000, 2000, 8)[:28] + bytes(4) + SECOND[32:]),
-        ("longer than the first", tcp(b"\1" * 1001, 2000, 8)),
-        ("pure acknowledgement", tcp(b"", 2000, 8)),
-        ("SYN", tcp(b"\1" * 1000, 2000, 8, "SA")),
-        ("FIN", tcp(b"\1" * 1000, 2000, 8, "FA")),
-        ("URG", tcp(b"\1" * 1000, 2000, 8, "UA")),
-        ("CWR", tcp(b"\1" * 1000, 2000, 8, "CA")),
-        ("other DSCP", tcp(b"\1" * 1000, 2000, 8, tos=8)),
-        ("congestion experienced", tcp(b"\1" * 1000, 2000, 8, tos=3)),
-        ("other TTL", tcp(b"\1" * 1000, 2000, 8, ttl=9)),
-        ("gap in identification", tcp(b"\1" * 1000, 2000, 9)),
-        ("options appear", tcp(b"\1" * 996, 2000, 8, options=[("Timestamp", (1, 2))])),
-        ("wrong TCP checksum", changed(SECOND, 600, 77)),
-        ("wrong IP checksum", changed(SECOND, 10, SECOND[10] ^ 1)),
-        ("IP options", bytes(IP(src=A, dst=B, id=8, options=b"\1\1\1\1") / TCP() / Raw(b"x"))),
-        ("fragment", bytes(IP(src=A, dst=B, id=8, frag=5, proto=6) / Raw(bytes(1000)))),
-    ],
-)
-def test_merge_leaves_alone_and_in_order(case, second):
+STRANGERS = {
+    "gap in sequence": tcp(b"\1" * 1000, 2001, 8),
+    "other acknowledgement": tcp(b"\1" * 1000, 2000, 8)[:28] + bytes(4) + SECOND[32:],
+    "longer than the first": tcp(b"\1" * 1001, 2000, 8),
+    "pure acknowledgement": tcp(b"", 2000, 8),
+    "SYN": tcp(b"\1" * 1000, 2000, 8, "SA"),
+    "FIN": tcp(b"\1" * 1000, 2000, 8, "FA"),
+    "URG": tcp(b"\1" * 1000, 2000, 8, "UA"),
+    "CWR": tcp(b"\1" * 1000, 2000, 8, "CA"),
+    "other DSCP": tcp(b"\1" * 1000, 2000, 8, tos=8),
+    "congestion experienced": tcp(b"\1" * 1000, 2000, 8, tos=3),
+    "other TTL": tcp(b"\1" * 1000, 2000, 8, ttl=9),
+    "gap in identification": tcp(b"\1" * 1000, 2000, 9),
+    "options appear": tcp(b"\1" * 996, 2000, 8, options=[("Timestamp", (1, 2))]),
+    "wrong TCP checksum": changed(SECOND, 600, 77),
+    "wrong IP checksum": changed(SECOND, 10, SECOND[10] ^ 1),
+    "IP options": bytes(IP(src=A, dst=B, id=8, options=b"\1\1\1\1") / TCP() / Raw(b"x")),
+    "fragment": bytes(IP(src=A, dst=B, id=8, frag=5, proto=6) / Raw(bytes(1000))),
+}
+
+
+@pytest.mark.parametrize("case", STRANGERS)
+def test_merge_leaves_alone_and_in_order(case):
+    second = STRANGERS[case]
     writes = offload.merge([FIRST, second])
     assert writes == [(header() + FIRST, [0]), (header() + second, [1])]
 
