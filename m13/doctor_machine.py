@@ -11,10 +11,9 @@ import struct
 from m13.doctor_finding import Check, Verdict, fail, has_capability, is_root, ok, unseen, warn
 from m13.host import cpu, hugepages, sysctl
 
-KERNEL_NEEDED = (6, 1)  # the hub's; a node's ring has buffers of 5.19, DEFER_TASKRUN of 6.1...
-KERNEL_NODE = (6, 7)  # ...and multishot reads of the TUN
+KERNEL_NEEDED = (6, 1)  # a node's ring has provided buffers of 5.19, DEFER_TASKRUN of 6.1
 KERNEL_WANTED = (6, 12)  # what M13 is tested on
-RING_OPERATIONS = ("POLL_ADD", "RECV", "SEND", "WRITE", "READ_MULTISHOT")
+RING_OPERATIONS = ("POLL_ADD", "READ", "RECV", "SEND", "SENDMSG", "WRITEV")
 UMEM_HUGE_PAGES = (8192 * 4096) // hugepages.PAGE_BYTES
 MEMLOCK_BYTES = 64 << 20
 SHARED_MEMORY_BYTES = 1 << 20
@@ -53,8 +52,6 @@ def kernel(release: str | None = None) -> Verdict:
     )
     if version < KERNEL_NEEDED:
         return fail(f"{release}; M13 needs 6.1", mend)
-    if version < KERNEL_NODE:
-        return warn(f"{release} runs a hub, but no node: that needs 6.7", mend)
     if version < KERNEL_WANTED:
         return warn(f"{release} works, but M13 is at home on 6.12 and later", mend)
     return ok(release)

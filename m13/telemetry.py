@@ -226,7 +226,7 @@ def _find(role: str, tun_name: str | None, directory: Path) -> Path:
     paths = best[max(best)]
     if len(paths) > 1:
         names = ", ".join(path.name.split(".", 2)[2].rpartition(".")[0] for path in paths)
-        raise HostError(f"several m13-{role} are running: choose one with --tun ({names})")
+        raise HostError(f"several m13-{role} are running: choose one with --tun-name ({names})")
     return paths[0]
 
 

@@ -92,7 +92,7 @@ cdef class Aead:
         cdef uint8_t secret[32]
         cdef uint8_t *memory
         cdef uint64_t seal_ns = 0, open_ns = 0, begun, sealed
-        cdef uint32_t round_, i
+        cdef uint32_t _round, i
         if not wire.M13_WIRE_FRAME_BYTES <= frame_bytes <= TIMED_FRAME_BYTES or not vectors:
             raise ValueError("frames of 62 to 4096 bytes, at least one vector")
         secret[:] = [0] * 32
@@ -105,7 +105,7 @@ cdef class Aead:
                 jobs[i].key = &key
                 jobs[i].header = <wire.m13_wire_header *>(memory + i * TIMED_FRAME_BYTES)
                 jobs[i].bytes = frame_bytes - wire.M13_WIRE_ETHERNET_BYTES
-            for round_ in range(vectors):
+            for _round in range(vectors):
                 begun = m13_clock_now_ns()
                 c.m13_aead_seal(aead, jobs, c.M13_AEAD_VECTOR)
                 sealed = m13_clock_now_ns()

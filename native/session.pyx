@@ -22,7 +22,7 @@ cdef class Session:
     def __cinit__(self, Aead aead not None, uint8_t version, uint8_t key_phase,
                   const unsigned char[::1] send_key not None,
                   const unsigned char[::1] receive_key not None):
-        if send_key.shape[0] != wire.M13_WIRE_KEY_BYTES or send_key.shape[0] != receive_key.shape[0]:
+        if not send_key.shape[0] == receive_key.shape[0] == wire.M13_WIRE_KEY_BYTES:
             raise ValueError("a key has 32 bytes")
         self.ptr = <c.m13_session *>ring.aligned_alloc(ALIGNMENT, sizeof(c.m13_session))
         if self.ptr is NULL:

@@ -151,7 +151,9 @@ def _open(name: str, flags: int, blocking: bool) -> int:
     except OSError as error:
         os.close(descriptor)
         if error.errno in (errno.EBUSY, errno.EEXIST, errno.EINVAL):
-            raise UsageError(f"interface {name} exists already: choose another --tun") from error
+            raise UsageError(
+                f"interface {name} exists already: choose another --tun-name"
+            ) from error
         raise HostError(f"cannot make TUN {name}: {error.strerror} (run as root)") from error
     return descriptor
 

@@ -103,8 +103,7 @@ static void leave_maps(struct m13_peers *peers, const struct m13_peer *peer)
     m13_map_remove(&peers->by_endpoint,
                    m13_peer_endpoint_key(peer->endpoint.address, peer->endpoint.port), peer->slot);
     m13_map_remove(&peers->by_mac, m13_peer_mac_key(peer->mac), peer->slot);
-    if (peer->tunnel_address)
-        m13_map_remove(&peers->by_tunnel, peer->tunnel_address, peer->slot);
+    m13_map_remove(&peers->by_tunnel, peer->tunnel_address, peer->slot);
 }
 
 static void leave_pending(struct m13_peers *peers, const struct m13_peer *peer)
@@ -159,7 +158,7 @@ bool m13_peers_establish(struct m13_peers *peers, struct m13_aead *aead, uint16_
             return false;
         leave_pending(peers, peer);
         peers->established++;
-    } else if (peer->tunnel_address) {
+    } else {
         m13_map_remove(&peers->by_tunnel, peer->tunnel_address, slot);
     }
     if (memcmp(peer->fingerprint, fingerprint, 32) != 0)

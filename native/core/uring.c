@@ -92,13 +92,14 @@ int m13_uring_receive_multishot(struct m13_uring *uring, int socket,
     return 0;
 }
 
-int m13_uring_read_multishot(struct m13_uring *uring, int fd, const struct m13_uring_group *group,
-                             uint64_t user_data)
+int m13_uring_read(struct m13_uring *uring, int fd, const struct m13_uring_group *group,
+                   bool multishot, uint64_t user_data)
 {
     struct io_uring_sqe *entry = m13_uring_entry(uring);
     if (!entry)
         return -EBUSY;
-    io_uring_prep_rw(M13_URING_OP_READ_MULTISHOT, entry, fd, NULL, 0, 0);
+    io_uring_prep_rw(multishot ? M13_URING_OP_READ_MULTISHOT : IORING_OP_READ, entry, fd, NULL,
+                     multishot ? 0 : group->buffer_room, 0);
     entry->flags |= IOSQE_BUFFER_SELECT;
     entry->buf_group = group->id;
     io_uring_sqe_set_data64(entry, user_data);

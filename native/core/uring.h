@@ -47,11 +47,12 @@ void m13_uring_group_fini(struct m13_uring *uring, struct m13_uring_group *group
  * the kernel refuses to take any. */
 struct io_uring_sqe *m13_uring_entry(struct m13_uring *uring);
 
-/* Both keep delivering completions until one comes without IORING_CQE_F_MORE. */
+/* These keep delivering completions until one comes without IORING_CQE_F_MORE. A multishot read
+ * needs Linux 6.7 and fails with -EINVAL before; a single one reads one packet. */
 int m13_uring_receive_multishot(struct m13_uring *uring, int socket,
                                 const struct m13_uring_group *group, uint64_t user_data);
-int m13_uring_read_multishot(struct m13_uring *uring, int fd, const struct m13_uring_group *group,
-                             uint64_t user_data);
+int m13_uring_read(struct m13_uring *uring, int fd, const struct m13_uring_group *group,
+                   bool multishot, uint64_t user_data);
 int m13_uring_poll_multishot(struct m13_uring *uring, int fd, uint64_t user_data);
 
 /* Gives a buffer to the kernel; visible after m13_uring_publish(). */

@@ -54,8 +54,8 @@ static void arm_requests(struct m13_node *node)
             !m13_uring_receive_multishot(&node->uring, node->config.socket_fd, &node->receive_group,
                                          M13_TAG(M13_TAG_RECEIVE, 0));
     if (!node->tun_armed && now >= node->tun_retry_ns)
-        node->tun_armed = !m13_uring_read_multishot(&node->uring, node->config.tun_fd,
-                                                    &node->tun_group, M13_TAG(M13_TAG_READ, 0));
+        node->tun_armed = !m13_uring_read(&node->uring, node->config.tun_fd, &node->tun_group,
+                                          !node->single_reads, M13_TAG(M13_TAG_READ, 0));
     if (!node->answers_armed)
         node->answers_armed = !m13_uring_poll_multishot(&node->uring, node->path.channel->answer_fd,
                                                         M13_TAG(M13_TAG_ANSWERS, 0));
@@ -93,7 +93,9 @@ static void tun_read(struct m13_node *node, const struct io_uring_cqe *completio
 {
     if (!(completion->flags & IORING_CQE_F_MORE))
         node->tun_armed = false;
-    if (completion->res < 0 && completion->res != -ENOBUFS)
+    if (completion->res == -EINVAL && !node->single_reads)
+        node->single_reads = true;
+    else if (completion->res < 0 && completion->res != -ENOBUFS)
         node->tun_retry_ns = node->path.now_ns + RETRY_NS;
     m13_node_read(node, completion);
 }

@@ -79,6 +79,7 @@ struct m13_node {
     bool receive_armed;
     bool tun_armed;
     bool answers_armed;
+    bool single_reads;         /* a kernel before 6.7: the read is asked for again each time */
     uint64_t receive_retry_ns; /* after an error the request is armed again, not at once */
     uint64_t tun_retry_ns;
     uint64_t next_tick_ns;
