@@ -10,7 +10,7 @@ SHELL := /bin/bash
 # The one list of Debian packages.
 DEBIAN_BUILD := gcc make clang lld libbpf-dev libxdp-dev liburing-dev libssl-dev libnftables1 \
                 linux-libc-dev libc6-dev pkg-config python3-venv python3-dev
-DEBIAN_TEST  := iproute2 iputils-ping iperf3 nftables procps clang-format
+DEBIAN_TEST  := iproute2 iputils-ping iperf3 nftables procps clang-format libclang-rt-dev
 DEBIAN_BENCH := openvpn wireguard-go wireguard-tools
 ifeq ($(shell uname -m),x86_64)
 DEBIAN_BUILD += libipsec-mb-dev
@@ -42,7 +42,8 @@ $(VENV)/.dependencies: pyproject.toml | packages
 
 $(VENV)/.built: $(VENV)/.dependencies $(NATIVE)
 	@echo "==> C core, extensions and XDP object"
-	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-build-isolation --editable .
+	@mkdir -p build && $(BIN)/python -m pip install --disable-pip-version-check \
+	    --no-build-isolation --editable . >build/install.log 2>&1 || { cat build/install.log; exit 1; }
 	@touch $@
 
 test: build
@@ -57,7 +58,7 @@ debug: build
 lint: build
 	@$(BIN)/ruff check . && $(BIN)/ruff format --check .
 	@$(BIN)/mypy
-	@$(BIN)/cython-lint native
+	@PATH=$(CURDIR)/$(BIN):$$PATH cython-lint native
 	@clang-format --dry-run --Werror $$(git ls-files '*.c' '*.h')
 
 bench: build bench-packages

@@ -6,6 +6,7 @@ import shlex
 import subprocess
 from glob import glob
 from pathlib import Path
+from typing import ClassVar
 
 from Cython.Build import cythonize
 from setuptools import Command, Extension, setup
@@ -78,7 +79,7 @@ class BuildCore(build_clib):
     """The C core is compiled once, as a static library that every extension links."""
 
     def check_library_list(self, libraries: list) -> None:
-        """setuptools knows no per-library flags list with strings; ours is right by construction."""
+        """setuptools knows no flags per library; our list is right by construction."""
 
 
 class BuildExtensions(build_ext):
@@ -92,7 +93,7 @@ class BuildSteering(Command):
     """Compiles bpf/steer.bpf.c with clang to hub/steer.bpf.o."""
 
     description = "compile the XDP object"
-    user_options: list = []
+    user_options: ClassVar[list] = []
     editable_mode = False
 
     def initialize_options(self) -> None:
@@ -107,9 +108,11 @@ class BuildSteering(Command):
         machine = platform.machine()
         include = subprocess.check_output(["gcc", "-print-multiarch"], text=True).strip()
         subprocess.check_call(
-            ["clang", "-O2", "-g", "-target", "bpf", "-Wall", "-Wextra", "-Werror"]
-            + [f"-I/usr/include/{include or machine + '-linux-gnu'}", "-Ibpf"]
-            + ["-c", "bpf/steer.bpf.c", "-o", str(target)]
+            [
+                *("clang", "-O2", "-g", "-target", "bpf", "-Wall", "-Wextra", "-Werror"),
+                *(f"-I/usr/include/{include or machine + '-linux-gnu'}", "-Ibpf"),
+                *("-c", "bpf/steer.bpf.c", "-o", str(target)),
+            ]
         )
 
     def get_source_files(self) -> list[str]:
@@ -129,7 +132,8 @@ extensions = [
     Extension(
         f"native.{Path(source).stem}",
         [source],
-        depends=HEADERS,
+        # the archive too: a changed core must be linked anew
+        depends=[*HEADERS, *SOURCES],
         extra_compile_args=EXTENSION_FLAGS,
     )
     for source in sorted(glob("native/*.pyx"))
@@ -153,5 +157,9 @@ setup(
         include_path=["."],
         compiler_directives={"language_level": 3, "embedsignature": True},
     ),
-    cmdclass={"build_clib": BuildCore, "build_ext": BuildExtensions, "build_steering": BuildSteering},
+    cmdclass={
+        "build_clib": BuildCore,
+        "build_ext": BuildExtensions,
+        "build_steering": BuildSteering,
+    },
 )

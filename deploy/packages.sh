@@ -1,5 +1,5 @@
 #!/bin/sh
-# Installs the Debian packages named as arguments that are not there yet; silent when none is missing.
+# Installs those of the Debian packages named as arguments that are missing; silent when none is.
 set -eu
 missing=""
 for package in "$@"; do

@@ -115,13 +115,16 @@ def _decode(text: str, size: int, path: Path) -> bytes:
     return value
 
 
+def _open_at_once(path: str, flags: int) -> int:
+    # O_NONBLOCK: a FIFO must not hang the start; O_CLOEXEC is Python's default.
+    return os.open(path, flags | os.O_NONBLOCK)
+
+
 def _read(path: Path) -> tuple[str, int]:
     """Text and mode of one and the same open file."""
     try:
-        # O_NONBLOCK: a FIFO must not hang the start; O_CLOEXEC is Python's default.
-        descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK)
-        with open(descriptor, "rb") as file:
-            status = os.fstat(descriptor)
+        with open(path, "rb", opener=_open_at_once) as file:
+            status = os.fstat(file.fileno())
             data = file.read(FILE_BYTES_MAX + 1) if stat.S_ISREG(status.st_mode) else b""
     except FileNotFoundError as error:
         raise ConfigurationError(f"no identity at {path}: run 'm13 keygen {path}'") from error

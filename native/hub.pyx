@@ -2,7 +2,7 @@
 
 import os
 
-from libc.stdint cimport uint8_t, uint16_t, uint32_t, uintptr_t
+from libc.stdint cimport uint8_t, uint32_t, uintptr_t
 from libc.string cimport memcpy
 from native.channel cimport Channel
 from native.event cimport drain, fill

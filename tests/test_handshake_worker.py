@@ -216,7 +216,8 @@ def test_worker_that_keeps_dying_is_restarted_with_growing_pauses(hub):
         begin = time.monotonic()
         wait_until(lambda expected=number + 1: worker.poll() and worker.restarts == expected)
         times.append(time.monotonic() - begin)
-    assert times[2] - times[0] > 0.2  # 0.1, 0.2, 0.4 s
+    # lower bounds, which no load can break: a pause is waited out before the next start
+    assert all(took >= pause for took, pause in zip(times, (0.1, 0.2, 0.4), strict=True))
 
 
 def test_close_ends_the_worker_and_leaves_no_descriptor():

@@ -114,7 +114,8 @@ def test_page_of_a_killed_process_is_not_watched_but_can_be_looked_at() -> None:
     with owner() as process:
         process.kill()
         process.wait()
-        path = TelemetryReader.open("hub", TUN).path
+        with TelemetryReader.open("hub", TUN) as reader:
+            path = reader.path
         try:
             with pytest.raises(HostError, match=rf"\(pid {process.pid}\) has exited"):
                 run_monitor("hub", TUN)

@@ -144,8 +144,11 @@ def test_what_c_writes_is_read_by_name(directory: Path, writer: ctypes.CDLL) -> 
 
 
 def test_every_name_of_the_c_lists_is_in_a_snapshot(directory: Path) -> None:
-    with TelemetryPage.create("hub", "t0", directory) as page:
-        snapshot = TelemetryReader(page.path).snapshot()
+    with (
+        TelemetryPage.create("hub", "t0", directory) as page,
+        TelemetryReader(page.path) as reader,
+    ):
+        snapshot = reader.snapshot()
     for group, key in (("counter", "counters"), ("drop", "drops"), ("gauge", "gauges")):
         assert list(snapshot[key]) == [f.name for f in stats.FIELDS if f.group == group]
 
@@ -204,7 +207,8 @@ def test_living_owner_is_refused_and_a_killed_one_replaced(directory: Path) -> N
 def test_page_without_a_tick_for_seconds_is_stale(directory: Path) -> None:
     with TelemetryPage.create("hub", "t0", directory) as page:
         page.fields["tick_ns"] = time.monotonic_ns() - 5_000_000_000
-        snapshot = TelemetryReader(page.path).snapshot()
+        with TelemetryReader(page.path) as reader:
+            snapshot = reader.snapshot()
     assert snapshot["stale"] == "no sign of life for 5 s"
 
 
@@ -256,10 +260,14 @@ def test_own_namespace_is_preferred_and_any_living_page_before_a_dead_one(
     elsewhere = directory / "m13.hub.t1.1"
     with TelemetryPage.create("hub", "t1", directory) as other:
         other.path.rename(elsewhere)
-        with TelemetryPage.create("hub", "t0", directory):
-            assert TelemetryReader.open("hub", directory=directory).snapshot()["tun"] == "t0"
+        with (
+            TelemetryPage.create("hub", "t0", directory),
+            TelemetryReader.open("hub", directory=directory) as reader,
+        ):
+            assert reader.snapshot()["tun"] == "t0"
         kill(start_owner(directory, "t2"))
-        assert TelemetryReader.open("hub", directory=directory).path == elsewhere
+        with TelemetryReader.open("hub", directory=directory) as reader:
+            assert reader.path == elsewhere
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="needs root to make a file of another user")

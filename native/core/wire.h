@@ -25,8 +25,9 @@
 #define M13_WIRE_HEADER_BYTES   48
 #define M13_WIRE_FRAME_BYTES    62 /* Ethernet + M13 header: the smallest frame */
 #define M13_WIRE_OUTER_BYTES    42 /* Ethernet + IPv4 without options + UDP */
-#define M13_WIRE_OVERHEAD_BYTES 90 /* IPv4 + UDP + frame: what the tunnel takes from the path MTU  \
-                                    */
+#define M13_WIRE_OVERHEAD_BYTES                                                                    \
+    90 /* IPv4 + UDP + frame: what the tunnel takes from the path MTU                              \
+        */
 #define M13_WIRE_AAD_BYTES     4
 #define M13_WIRE_TAG_BYTES     16
 #define M13_WIRE_SEALED_OFFSET 32 /* first encrypted byte of the M13 header */

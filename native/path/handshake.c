@@ -71,7 +71,11 @@ struct m13_session *m13_handshake_install(struct m13_path *path, struct m13_peer
     uint8_t key_phase = answer->handshake_version >= 2 ? peer->handshake.key_phase : 0;
     int error = m13_session_init(session, &path->aead, answer->handshake_version, key_phase,
                                  answer->send_key, answer->receive_key, path->now_ns);
-    /* the answer is in our copy of the channel's message, which must not keep the keys */
-    OPENSSL_cleanse(path->message.payload, sizeof *answer);
     return error ? NULL : session;
+}
+
+void m13_handshake_wipe_answer(struct m13_path *path)
+{
+    if (path->message.kind == M13_CHANNEL_SAY_ESTABLISHED)
+        OPENSSL_cleanse(path->message.payload, sizeof(struct m13_channel_established));
 }

@@ -99,31 +99,33 @@ static void message_complete(struct m13_path *path, struct m13_peer *peer,
 
 /* The slot a fragment belongs to; a source earns one by a cookie or, for v1, by a small budget.
  * A peer that proved a cookie once is not spoken for by frames without one. */
-static uint16_t slot_for(struct m13_path *path, const struct m13_packet *packet)
+static uint16_t slot_for(struct m13_path *path, struct m13_packet *packet)
 {
     const struct m13_wire_frame *frame = packet->frame;
     bool has_cookie = m13_cookie_check(&path->cookie, packet->source.address, packet->source.port,
                                        frame->header.tag);
     uint16_t slot =
         m13_peers_find_endpoint(&path->peers, packet->source.address, packet->source.port);
-    if (slot == M13_PEER_NONE) {
-        if (!has_cookie && !path->config.accept_v1)
-            return M13_PEER_NONE;
-        return m13_peers_claim(&path->peers, &path->aead, &packet->source, frame->ethernet.source,
-                               has_cookie, path->now_ns);
+    bool known = slot != M13_PEER_NONE;
+    bool proved = known ? path->peers.slots[slot].handshake.has_cookie : !path->config.accept_v1;
+    if (!has_cookie && proved) {
+        m13_drop(path, packet, M13_DROP_no_cookie);
+        return M13_PEER_NONE;
     }
-    bool spoofable = path->peers.slots[slot].handshake.has_cookie && !has_cookie;
-    return spoofable ? M13_PEER_NONE : slot;
+    if (!known)
+        slot = m13_peers_claim(&path->peers, &path->aead, &packet->source, frame->ethernet.source,
+                               has_cookie, path->now_ns);
+    if (slot == M13_PEER_NONE)
+        m13_drop(path, packet, M13_DROP_no_peer_slot);
+    return slot;
 }
 
 void m13_hub_fragment(struct m13_path *path, struct m13_packet *packet)
 {
     struct m13_frag_message message;
     uint16_t slot = slot_for(path, packet);
-    if (slot == M13_PEER_NONE) {
-        m13_drop(path, packet, M13_DROP_no_cookie);
+    if (slot == M13_PEER_NONE)
         return;
-    }
     struct m13_peer *peer = &path->peers.slots[slot];
     packet->verdict = M13_DONE;
     switch (m13_frag_feed(&peer->frag, packet->frame->header.flags, packet->frame->payload,
@@ -213,6 +215,7 @@ uint32_t m13_hub_answers(struct m13_path *path)
     while (count < M13_CHANNEL_SLOTS &&
            m13_channel_receive(path->channel, M13_CHANNEL_ANSWERS, &path->message)) {
         answer(path, &path->message);
+        m13_handshake_wipe_answer(path);
         count++;
     }
     return count;

@@ -142,10 +142,12 @@ static void refused(struct m13_path *path, struct m13_peer *peer)
     const struct m13_channel_refused *answer = (const void *)path->message.payload;
     m13_stats_add(path->stats, M13_STAT_handshakes_refused, 1);
     m13_report_event(path, M13_EVENT_REFUSED, peer, answer->reason, answer->fingerprint);
-    if (answer->reason == M13_CHANNEL_BAD_SIGNATURE || answer->reason == M13_CHANNEL_MALFORMED)
-        peer->handshake.phase = M13_HANDSHAKE_HELLO;
-    else
+    bool forged =
+        answer->reason == M13_CHANNEL_BAD_SIGNATURE || answer->reason == M13_CHANNEL_MALFORMED;
+    if (!forged)
         give_up(path, peer);
+    else if (peer->handshake.phase == M13_HANDSHAKE_HELLO_DONE)
+        peer->handshake.phase = M13_HANDSHAKE_HELLO;
 }
 
 static void answer(struct m13_path *path, struct m13_peer *peer)
@@ -176,6 +178,7 @@ uint32_t m13_node_answers(struct m13_path *path)
     while (count < M13_CHANNEL_SLOTS &&
            m13_channel_receive(path->channel, M13_CHANNEL_ANSWERS, &path->message)) {
         answer(path, &path->peers.slots[0]);
+        m13_handshake_wipe_answer(path);
         count++;
     }
     show_state(path, &path->peers.slots[0]);

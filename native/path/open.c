@@ -35,8 +35,11 @@ static void accept(struct m13_path *path, struct m13_packet *packet)
     peer->last_heard_ns = path->now_ns;
     if (packet->session == peer->next)
         m13_node_confirm(path, peer);
-    if (path->config.is_hub && (peer->endpoint.address != packet->source.address ||
-                                peer->endpoint.port != packet->source.port)) {
+    bool elsewhere = peer->endpoint.address != packet->source.address ||
+                     peer->endpoint.port != packet->source.port;
+    /* only the newest frame moves a peer (§5): an old one may have been held back on its way */
+    if (path->config.is_hub && elsewhere && packet->session == peer->current &&
+        header->nonce_counter + 1 == packet->session->replay.next) {
         m13_peers_move(&path->peers, packet->peer, &packet->source);
         m13_stats_add(path->stats, M13_STAT_endpoint_changes, 1);
         m13_report_event(path, M13_EVENT_MOVED, peer, 0, NULL);

@@ -230,6 +230,8 @@ bool m13_handshake_ask(struct m13_path *path, struct m13_peer *peer, enum m13_ch
 /* Expands the keys of an ESTABLISHED answer into a spare session of the peer. */
 struct m13_session *m13_handshake_install(struct m13_path *path, struct m13_peer *peer,
                                           const struct m13_channel_established *answer);
+/* After an answer, whether it was used or not: its keys do not stay in our copy of it. */
+void m13_handshake_wipe_answer(struct m13_path *path);
 
 /* Whether a session has sent enough, or lived long enough, to be given new keys (§5). */
 static inline bool m13_session_is_old(const struct m13_path *path,

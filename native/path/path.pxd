@@ -5,9 +5,10 @@ cdef extern from "path.h" nogil:
     enum:
         M13_EVENT_SLOTS
         M13_EVENT_DUMP_BYTES
-        M13_REKEY_FRAMES_MAX
         M13_TUNNEL_MTU_MIN
         M13_TUNNEL_MTU_MAX
+
+    const uint64_t M13_REKEY_FRAMES_MAX
 
     enum m13_event_kind:
         M13_EVENT_ESTABLISHED
