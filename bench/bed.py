@@ -53,6 +53,7 @@ class Bed:
         self._moved: list[tuple[str, Namespace, list[tuple[str, int]], bool]] = []
         self._handlers: dict[int, Any] = {}
         self._before: dict[str, dict[str, Any]] = {}
+        self._pages: set[str] = set()
         self.namespaces: dict[str, Namespace] = {}
         self.directory = Path()
 
@@ -115,8 +116,8 @@ class Bed:
         for word, namespace in self.namespaces.items():
             lines = settled_difference(namespace, self._before[word])
             lines += [f"process {pid}" for pid in namespace.processes()]
-            pages = Path("/dev/shm").glob(f"m13.*.{namespace.inode}")
-            found += [f"{word}: {line}" for line in (*lines, *map(str, pages))]
+            lines += sorted(_pages(namespace) - self._pages)
+            found += [f"{word}: {line}" for line in lines]
         return found + [str(path) for path in self.run_directory.glob("*.journal")]
 
     def _lay_out(self) -> None:
@@ -134,6 +135,8 @@ class Bed:
         if "hub" in self.sides:
             self.hub.route("default", INTERNET_ADDRESS)
         self._before = {word: space.picture() for word, space in self.namespaces.items()}
+        # inode numbers come back: a page may be left from somebody's namespace of the same number
+        self._pages = set().union(*map(_pages, self.namespaces.values()))
 
     def _lay_internet(self) -> None:
         self.hub.veth("net0", self.internet, "eth0")
@@ -193,6 +196,10 @@ class Bed:
                 with contextlib.suppress(Exception):
                     netlink.addr("add", index=index, address=address, prefixlen=bits)
             netlink.link("set", index=index, state="up" if was_up else "down")
+
+
+def _pages(namespace: Namespace) -> set[str]:
+    return {str(path) for path in Path("/dev/shm").glob(f"m13.*.{namespace.inode}")}
 
 
 def _interrupt(_number: int, _frame: FrameType | None) -> None:

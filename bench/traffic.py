@@ -12,8 +12,8 @@ import struct
 import threading
 import time
 import urllib.request
-from collections.abc import Callable
-from contextlib import closing
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 
 from bench.namespace import Namespace
@@ -152,6 +152,16 @@ def udp(
 
 def http_download(client: Namespace, server: Namespace, address: str, byte_count: int) -> Transfer:
     """A GET as a browser makes it."""
+    with serve_http(server, byte_count) as (port, sent):
+        begin = time.perf_counter()
+        received, seen_from = fetch_http(client, address, port)
+        seconds = time.perf_counter() - begin
+    return Transfer(sent, received, byte_count, seconds, seen_from)
+
+
+@contextmanager
+def serve_http(server: Namespace, byte_count: int) -> Iterator[tuple[int, str]]:
+    """A web server with one page of noise: its port, and the SHA-256 of the page."""
     content = os.urandom(byte_count)
 
     class Handler(http.server.BaseHTTPRequestHandler):
@@ -169,20 +179,21 @@ def http_download(client: Namespace, server: Namespace, address: str, byte_count
         daemon = http.server.ThreadingHTTPServer(("0.0.0.0", 0), Handler)
     stop = _in_thread(daemon.serve_forever)
     try:
-        begin = time.perf_counter()
-        opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
-        with (
-            client.inside(),
-            opener.open(f"http://{address}:{daemon.server_port}/", timeout=WAIT_S) as answer,
-        ):
-            received, seen_from = answer.read(), answer.headers["X-Seen-From"]
-        seconds = time.perf_counter() - begin
+        yield daemon.server_port, hashlib.sha256(content).hexdigest()
     finally:
         daemon.shutdown()
         stop()
         daemon.server_close()
-    sent, arrived = (hashlib.sha256(data).hexdigest() for data in (content, received))
-    return Transfer(sent, arrived, byte_count, seconds, seen_from)
+
+
+def fetch_http(client: Namespace, address: str, port: int) -> tuple[str, str]:
+    """SHA-256 of what arrived, and whom the server saw."""
+    opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+    with (
+        client.inside(),
+        opener.open(f"http://{address}:{port}/", timeout=WAIT_S) as answer,
+    ):
+        return hashlib.sha256(answer.read()).hexdigest(), answer.headers["X-Seen-From"]
 
 
 def _in_thread(work: Callable[[], None]) -> Callable[[], None]:

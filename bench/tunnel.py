@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -27,12 +28,12 @@ class ProgramError(Exception):
 
 
 class Keys:
-    """Identities of a hub and two nodes, the roster that admits them, made by `m13 keygen`."""
+    """Identities made by `m13 keygen`, and the roster that admits the nodes among them."""
 
-    def __init__(self, directory: Path) -> None:
+    def __init__(self, directory: Path, names: Sequence[str] = ("hub", *NAMES)) -> None:
         self.directory = directory
         self.fingerprints: dict[str, str] = {}
-        for name in ("hub", *NAMES, "stranger"):
+        for name in names:
             _m13("keygen", str(self.identity(name)))
             self.fingerprints[name] = _m13("fingerprint", str(self.identity(name))).strip()
         self.roster = directory / "nodes.toml"
@@ -41,6 +42,7 @@ class Keys:
                 f'[[node]]\nname = "{name}"\nkey = "{self.fingerprints[name]}"\n'
                 f'address = "{tunnel_address(name)}"\n'
                 for name in NAMES
+                if name in names
             )
         )
 

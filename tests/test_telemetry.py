@@ -246,7 +246,7 @@ def test_one_of_several_is_chosen_by_tun(directory: Path) -> None:
         TelemetryPage.create("hub", "t0", directory),
         TelemetryPage.create("hub", "t.1", directory),
     ):
-        with pytest.raises(HostError, match=r"--tun \(t\.1, t0\)"):
+        with pytest.raises(HostError, match=r"--tun-name \(t\.1, t0\)"):
             TelemetryReader.open("hub", directory=directory)
         with TelemetryReader.open("hub", "t.1", directory) as reader:
             assert reader.snapshot()["tun"] == "t.1"

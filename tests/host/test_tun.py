@@ -69,7 +69,7 @@ def test_a_name_in_use_is_refused_and_left_alone(tmp_path: Path, command: tuple[
             except UsageError as error:
                 print(json.dumps(str(error)))
         """)
-        assert said == "interface taken exists already: choose another --tun"
+        assert said == "interface taken exists already: choose another --tun-name"
         assert namespace.picture() == before
 
 
