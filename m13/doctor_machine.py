@@ -123,15 +123,14 @@ def memlock() -> Verdict:
 
 def cpu_isolation() -> Verdict:
     plan = cpu.plan()
-    cores = f"worker on core {plan.worker}, TUN thread on core {plan.tun}"
     if plan.note is None:
-        return ok(cores)
+        return ok(f"worker on core {plan.worker}, TUN thread on core {plan.tun}")
     last = (os.cpu_count() or 1) - 1
     isolate = f"{max(last - 1, 1)}-{last}" if last > 1 else str(last)
     mend = f"boot with isolcpus={isolate} nohz_full={isolate} (GRUB_CMDLINE_LINUX, update-grub)"
     if not last:
         mend = "use a machine with two cores or more"
-    return warn(f"{plan.note} ({cores})", mend)
+    return warn(plan.note, mend)
 
 
 def aes_instructions(cpuinfo: str | None = None, machine: str | None = None) -> Verdict:

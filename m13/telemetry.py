@@ -108,6 +108,7 @@ class TelemetryPage:
         directory = os.open(self.path.parent, os.O_PATH | os.O_DIRECTORY)
         try:
             _remove_stale(self.path)
+            _sweep(self.path.parent)
             # Only linkat, which the directory descriptor asks for, follows the link in /proc.
             os.link(source, self.path.name, dst_dir_fd=directory, follow_symlinks=True)
         except OSError as error:
@@ -204,6 +205,13 @@ def _remove_stale(path: Path) -> None:
         path.unlink()
     finally:
         os.close(descriptor)
+
+
+def _sweep(directory: Path) -> None:
+    """Pages of dead processes, whose namespace may be gone and will start nothing again."""
+    for path in directory.glob("m13.*.*.*"):
+        if _is_trusted(path) and not _is_living(path):
+            path.unlink(missing_ok=True)
 
 
 def _owner_pid(descriptor: int) -> int | str:

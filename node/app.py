@@ -130,7 +130,7 @@ def connect(settings: Settings) -> None:
     settings = replace(
         settings,
         sqpoll=wants_sqpoll(settings),
-        worker_core=cores.worker if cores.isolated else -1,
+        worker_core=cores.worker,
     )
     version = max(settings.handshake_versions)
     configuration = node_configuration(me, pins, version, settings.v1_profile, provider.name)

@@ -12,7 +12,9 @@ static bool may_echo(struct m13_path *path, const struct m13_endpoint *source)
     uint32_t *bucket = &path->echo_ms[key * 0x9E3779B97F4A7C15ull >> 54];
     uint32_t now_ms = (uint32_t)(path->now_ns / M13_MILLISECOND_NS);
     /* sources that share a bucket only wait for each other */
-    if (*bucket && now_ms - *bucket < M13_ECHO_INTERVAL_NS / M13_MILLISECOND_NS)
+    /* 0 means never, so the moment is stored odd and may lie 1 ms ahead: hence signed */
+    int32_t since_ms = (int32_t)(now_ms - *bucket);
+    if (*bucket && since_ms < (int32_t)(M13_ECHO_INTERVAL_NS / M13_MILLISECOND_NS))
         return false;
     *bucket = now_ms | 1;
     return true;

@@ -44,6 +44,9 @@ int m13_hub_create(struct m13_hub **out, const struct m13_hub_config *config)
         m13_hub_destroy(hub);
         return error;
     }
+    /* ready for the first packet before the worker runs */
+    while (hub->fill_outstanding < M13_HUB_FRAMES_RECEIVE && m13_xdp_refill_space(config->xdp))
+        m13_hub_refill(hub);
     *out = hub;
     return 0;
 }

@@ -48,7 +48,7 @@ static void send_control(void *owner, const struct m13_endpoint *to, uint32_t in
 
 /* --- network: receive ------------------------------------------------------------------------ */
 
-static void reclaim_and_refill(struct m13_hub *hub)
+void m13_hub_refill(struct m13_hub *hub)
 {
     uint32_t frames[M13_HUB_BATCH];
     uint32_t count = m13_xdp_reclaim(hub->config.xdp, frames, M13_HUB_BATCH);
@@ -324,7 +324,7 @@ int m13_hub_run_worker(struct m13_hub *hub)
     while (!atomic_load_explicit(&hub->stop, memory_order_relaxed)) {
         hub->path.now_ns = m13_clock_now_ns();
         m13_stats_add(hub->path.stats, M13_STAT_loops, 1);
-        reclaim_and_refill(hub);
+        m13_hub_refill(hub);
         uint32_t work = collect(hub);
         tick(hub);
         work += receive(hub);

@@ -98,6 +98,9 @@ void m13_hub_stop(struct m13_hub *hub);
 /* Any one thread at a time: tells the worker a peer's next hop. False: too many waiting. */
 bool m13_hub_command(struct m13_hub *hub, const struct m13_command *command);
 
+/* The worker's turn with XDP's completion and fill rings; also fills them at creation. */
+void m13_hub_refill(struct m13_hub *hub);
+
 /* After both threads returned: takes every frame back and returns how many are unaccounted for;
  * anything but 0 is a leak. */
 uint32_t m13_hub_settle(struct m13_hub *hub);

@@ -1,0 +1,87 @@
+"""What passes an interface, seen from a packet socket of our own."""
+
+import contextlib
+import socket
+import struct
+import threading
+import time
+from types import TracebackType
+from typing import Self
+
+from bench.namespace import Namespace
+
+ETH_P_ALL = 3
+PACKET_OUTGOING = 4
+SOL_PACKET, PACKET_IGNORE_OUTGOING = 263, 23
+SO_RCVBUFFORCE = 33
+SETTLE_S = 1
+
+
+class Capture:
+    """With `with`: frames that arrive at an interface, and with `outgoing` those that leave too."""
+
+    def __init__(self, namespace: Namespace, interface: str, *, outgoing: bool = False) -> None:
+        with namespace.inside():
+            self._socket = socket.socket(socket.AF_PACKET, socket.SOCK_RAW, 0)
+            self._socket.setsockopt(socket.SOL_SOCKET, SO_RCVBUFFORCE, 64 << 20)
+            if not outgoing:
+                self._socket.setsockopt(SOL_PACKET, PACKET_IGNORE_OUTGOING, 1)
+            self._socket.bind((interface, ETH_P_ALL))
+        self._socket.settimeout(0.05)
+        self._is_stopping = threading.Event()
+        self._thread = threading.Thread(target=self._run, daemon=True)
+        self.arrived: list[bytes] = []
+        self.left: list[bytes] = []
+
+    def __enter__(self) -> Self:
+        self._thread.start()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._is_stopping.set()
+        self._thread.join()
+        self._socket.close()
+
+    @property
+    def frames(self) -> list[bytes]:
+        return self.arrived + self.left
+
+    def settle(self) -> None:
+        """Until nothing came for a moment; keepalives never cease, so not for long."""
+        count = -1
+        until = time.monotonic() + SETTLE_S
+        while count != len(self.frames) and time.monotonic() < until:
+            count = len(self.frames)
+            time.sleep(0.1)
+
+    def _run(self) -> None:
+        while not self._is_stopping.is_set():
+            with contextlib.suppress(TimeoutError):
+                data, sender = self._socket.recvfrom(65536)
+                (self.left if sender[2] == PACKET_OUTGOING else self.arrived).append(data)
+
+
+def raw_packet(source: str, destination: str, identifier: int, payload: bytes) -> bytes:
+    """An IPv4 packet of protocol 253 (RFC 3692), its checksum made here."""
+    addresses = socket.inet_aton(source) + socket.inet_aton(destination)
+    total = 20 + len(payload)
+    head = struct.pack("!BBHHHBBH", 0x45, 0, total, identifier, 0x4000, 64, 253, 0) + addresses
+    value = sum(struct.unpack("!10H", head))
+    value = (value & 0xFFFF) + (value >> 16)
+    value = (value & 0xFFFF) + (value >> 16)
+    return head[:10] + struct.pack("!H", ~value & 0xFFFF) + head[12:] + payload
+
+
+def raw_socket(namespace: Namespace) -> socket.socket:
+    """Sends and receives whole packets of protocol 253."""
+    with namespace.inside():
+        sock = socket.socket(socket.AF_INET, socket.SOCK_RAW, 253)
+    sock.setsockopt(socket.IPPROTO_IP, socket.IP_HDRINCL, 1)
+    sock.setsockopt(socket.SOL_SOCKET, SO_RCVBUFFORCE, 64 << 20)
+    sock.settimeout(2)
+    return sock

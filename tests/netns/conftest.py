@@ -1,0 +1,90 @@
+"""The bed of each end-to-end test, and the proof after it that nothing is left."""
+
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from bench.bed import Bed
+from bench.tunnel import Keys, Program, start_hub, start_node
+
+HERE = Path(__file__).parent
+HUGE_PAGES = Path("/proc/sys/vm/nr_hugepages")
+
+
+@dataclass(frozen=True)
+class Tunnel:
+    bed: Bed
+    hub: Program
+    node: Program
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    role = config.getoption("--role", None)
+    for item in items:
+        if not item.path.is_relative_to(HERE):
+            continue
+        item.add_marker(pytest.mark.netns)
+        if os.geteuid() != 0:
+            item.add_marker(pytest.mark.skip(reason="needs root"))
+        if bool(role) != (item.path.name == "test_two_machines.py"):
+            reason = "another machine is needed: --role and --peer-host"
+            item.add_marker(pytest.mark.skip(reason=f"--role {role}" if role else reason))
+
+
+def nics(config: pytest.Config) -> dict[str, str | None]:
+    """Two ports of this machine that take the place of the veth."""
+    hub_nic, node_nic = (
+        config.getoption("--hub-iface", None),
+        config.getoption("--node-iface", None),
+    )
+    return {"hub_nic": hub_nic, "node_nic": node_nic}
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _machine_is_as_before() -> Iterator[None]:
+    before = HUGE_PAGES.read_text()
+    yield
+    # a hub outside this bed reserves and returns pages as it likes
+    assert HUGE_PAGES.read_text() == before or any(Path("/dev/shm").glob("m13.hub.*"))
+
+
+@pytest.fixture(scope="session")
+def keys(tmp_path_factory: pytest.TempPathFactory) -> Keys:
+    names = ("hub", "node", "node2", "stranger")
+    return Keys(tmp_path_factory.mktemp("keys"), names)
+
+
+@pytest.fixture
+def bed(request: pytest.FixtureRequest) -> Iterator[Bed]:
+    yield from laid_out(Bed(**nics(request.config)))
+
+
+@pytest.fixture(scope="module")
+def tunnel(request: pytest.FixtureRequest, keys: Keys) -> Iterator[Tunnel]:
+    """One hub and one node for the tests of a file that only use them."""
+    for bed in laid_out(Bed(**nics(request.config))):
+        hub = start_hub(bed, keys)
+        node = start_node(bed, keys)
+        yield Tunnel(bed, hub, node)
+        assert (node.stop(), hub.stop()) == (0, 0), node.log + hub.log
+        assert_all_frames_accounted(hub)
+
+
+def laid_out(bed: Bed) -> Iterator[Bed]:
+    """The bed, and after its use: whatever still ran is ended, and nothing may be left of it."""
+    with bed:
+        yield bed
+        for namespace in bed.namespaces.values():
+            namespace.stop_children()
+        assert bed.changes() == []
+    left = os.listdir("/run/netns")
+    assert [name for name in left if name.endswith(f"-{os.getpid()}")] == []
+
+
+def assert_all_frames_accounted(hub: Program) -> None:
+    line = hub.wait_log(r"frames: (\d+) of (\d+) accounted for")
+    assert line[1] == line[2]
+    assert "Traceback" not in hub.log

@@ -1,0 +1,112 @@
+"""While there is no session nothing of the node's traffic leaves it in the clear.
+
+    node up0 (captured here) ─── wan0 hub ─── internet
+
+The node has a default route past the tunnel, IPv4 and IPv6: what leaks would leave by up0. The
+hub's end shows nothing to a packet socket: XDP takes the tunnel's frames before it.
+"""
+
+import contextlib
+import os
+import socket
+import time
+
+import pytest
+from scapy.layers.inet import IP, UDP
+from scapy.layers.inet6 import IPv6
+from scapy.layers.l2 import ARP, Ether
+
+from bench import traffic
+from bench.bed import HUB_ADDRESS, HUB_ADDRESS6, INTERNET_ADDRESS, NODE_ADDRESS6, Bed
+from bench.tunnel import PORT, Keys, start_hub, start_node
+from tests.netns.capture import Capture
+
+MARK = os.urandom(16)
+TARGETS = [
+    (socket.AF_INET, INTERNET_ADDRESS),
+    (socket.AF_INET, "10.13.0.1"),
+    (socket.AF_INET, "203.0.113.99"),
+    (socket.AF_INET6, "2001:db8:99::1"),
+    (socket.AF_INET6, HUB_ADDRESS6),
+]
+QUICK = ("--keepalive-ms", "100")
+
+
+def send_marks(bed: Bed) -> None:
+    """To places an application may want, in every way it may try."""
+    for family, address in TARGETS:
+        for options in ([], [(socket.SOL_SOCKET, socket.SO_BINDTODEVICE, b"m13tun0")]):
+            with bed.node.inside():
+                sock = socket.socket(family, socket.SOCK_DGRAM)
+            with contextlib.closing(sock), contextlib.suppress(OSError):
+                for option in options:
+                    sock.setsockopt(*option)
+                sock.sendto(MARK * 4, (address, 9))
+
+
+def strangers(frames: list[bytes]) -> list[str]:
+    """Frames that are neither the tunnel's own nor the link's business."""
+    found = []
+    for data in frames:
+        packet = Ether(data)
+        own = IP in packet and UDP in packet and packet[UDP].dport == PORT
+        own = own and packet[IP].dst == HUB_ADDRESS
+        link = ARP in packet or (IPv6 in packet and packet[IPv6].src.startswith(("fe80:", "::")))
+        neighbour = IPv6 in packet and packet[IPv6].nh == 58 and packet[IPv6].hlim == 255
+        if MARK in data or not (own or link or neighbour):
+            found.append(packet.summary())
+    return found
+
+
+@pytest.mark.parametrize("state", ["session up", "hub stopped", "hub killed", "hub back"])
+def test_nothing_leaves_in_the_clear(bed: Bed, keys: Keys, state: str) -> None:
+    hub = start_hub(bed, keys, *QUICK)
+    node = start_node(bed, keys)
+    if state != "session up":
+        hub.kill() if state == "hub killed" else hub.stop()
+        node.wait_state("Registering")
+    if state == "hub back":
+        hub = start_hub(bed, keys, *QUICK)
+        node.wait_state("Established")
+    with Capture(bed.node, bed.node_interface, outgoing=True) as capture:
+        for _ in range(5):
+            send_marks(bed)
+            time.sleep(0.1)
+        capture.settle()
+    assert capture.left, "the node itself must be heard"
+    assert strangers(capture.left) == []
+    if state == "hub killed":
+        hub = start_hub(bed, keys, *QUICK)
+        node.wait_state("Established")
+    assert (node.stop(), hub.stop()) == (0, 0)
+
+
+def test_ipv6_is_as_before_while_and_after(bed: Bed, keys: Keys) -> None:
+    def facts() -> list[object]:
+        picture = bed.node.picture()
+        settings = {k: v for k, v in picture["settings"].items() if "ipv6" in k}
+        here = {k: v for k, v in settings.items() if "m13tun0" not in k}
+        return [here, [a for a in picture["addresses"] if NODE_ADDRESS6 in a]]
+
+    before = facts()
+    hub, node = start_hub(bed, keys), start_node(bed, keys)
+    assert facts() == before
+    assert (node.stop(), hub.stop()) == (0, 0)
+    with Capture(bed.node, bed.node_interface, outgoing=True) as capture:
+        send_marks(bed)
+        capture.settle()
+    # the capture would have seen a leak: without the tunnel these very packets pass
+    assert any(IPv6 in Ether(data) and MARK in data for data in capture.left)
+    assert any(IP in Ether(data) and MARK in data for data in capture.left)
+
+
+def test_a_split_tunnel_takes_only_its_prefixes(bed: Bed, keys: Keys) -> None:
+    hub = start_hub(bed, keys)
+    node = start_node(bed, keys, "--route", "10.13.0.0/24")
+    assert traffic.ping(bed.node, "10.13.0.1")
+    with Capture(bed.node, bed.node_interface, outgoing=True) as capture:
+        send_marks(bed)
+        capture.settle()
+    clear = {Ether(data)[IP].dst for data in capture.left if MARK in data and IP in Ether(data)}
+    assert clear == {INTERNET_ADDRESS, "203.0.113.99"}
+    assert (node.stop(), hub.stop()) == (0, 0)
