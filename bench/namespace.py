@@ -4,6 +4,7 @@ import contextlib
 import ctypes
 import os
 import signal
+import socket
 import subprocess
 import time
 from collections.abc import Iterator, Sequence
@@ -13,6 +14,8 @@ from typing import Any
 from pyroute2 import IPRoute, netns
 
 from m13.host import firewall
+
+RT_TABLE_LOCAL = 255  # rtnetlink(7)
 
 CLONE_NEWNET = 0x40000000
 STOP_S = 5
@@ -90,6 +93,8 @@ class Namespace:
         with self.netlink() as netlink:
             index = _index(netlink, interface)
             netlink.addr("add", index=index, address=host, prefixlen=int(bits), **options)
+            if ":" in host:
+                _await_own_route(netlink, host)
 
     def route(self, destination: str, gateway: str) -> None:
         with self.netlink() as netlink:
@@ -218,3 +223,13 @@ def _settings() -> dict[str, str]:
             with contextlib.suppress(OSError):
                 found[f"{root}/{name}"] = Path(root, name).read_text(errors="replace").strip()
     return found
+
+
+def _await_own_route(netlink: IPRoute, host: str) -> None:
+    """The kernel enters an IPv6 address of ours in its own time; pictures are taken after that."""
+    for _ in range(200):
+        own = netlink.get_routes(family=socket.AF_INET6, table=RT_TABLE_LOCAL)
+        if any(route.get_attr("RTA_DST") == host for route in own):
+            return
+        time.sleep(0.01)
+    raise TimeoutError(f"{host} did not come up")
