@@ -70,10 +70,17 @@ void m13_hub_refill(struct m13_hub *hub)
     hub->fill_outstanding += count;
 }
 
-/* Gives packets for the kernel to the TUN thread, as many as its share allows. */
+/* While the TUN is quiet a few packets are written here; many, or any that others are on their way
+ * before, go to the TUN thread, as many as its share allows. A write may run TCP up to the next
+ * burst, so under load it is not for this thread. */
 static void pass_to_tun(struct m13_hub *hub, const struct m13_tun_packet *packets,
                         const uint8_t *origin, uint32_t count)
 {
+    bool is_quiet = !atomic_load_explicit(&hub->thread_reads, memory_order_relaxed);
+    if (is_quiet && count <= M13_HUB_INLINE_WRITES && !hub->to_tun_outstanding) {
+        m13_hub_tun_write(hub, hub->path.stats, packets, count);
+        return;
+    }
     uint32_t room = M13_HUB_FRAMES_TO_TUN - hub->to_tun_outstanding;
     uint32_t pushed = m13_ring_push(&hub->to_tun, packets, count < room ? count : room);
     hub->to_tun_outstanding += pushed;
@@ -172,7 +179,8 @@ static uint32_t receive(struct m13_hub *hub)
 
 /* --- TUN to network --------------------------------------------------------------------------- */
 
-static void lend_to_tun(struct m13_hub *hub)
+/* Frames the TUN thread is done with come back; while it reads, it is lent new ones. */
+static void trade_with_tun(struct m13_hub *hub, bool thread_reads)
 {
     uint32_t frames[M13_HUB_BATCH];
     uint32_t count = m13_ring_pop(&hub->frames_from_tun, frames, M13_HUB_BATCH);
@@ -180,7 +188,7 @@ static void lend_to_tun(struct m13_hub *hub)
     hub->to_tun_outstanding -= count;
 
     uint32_t wanted = M13_HUB_FRAMES_FROM_TUN - hub->from_tun_outstanding;
-    if (wanted < M13_HUB_FRAMES_FROM_TUN / 4)
+    if (!thread_reads || wanted < M13_HUB_FRAMES_FROM_TUN / 4)
         return;
     if (wanted > M13_HUB_BATCH)
         wanted = M13_HUB_BATCH;
@@ -189,12 +197,32 @@ static void lend_to_tun(struct m13_hub *hub)
     m13_doorbell_ring(&hub->tun_bell);
 }
 
+/* Up to a vector of packets out of the TUN. What the TUN thread read comes before what is read
+ * here, so packets stay in order when the role changes. */
+static uint32_t take_from_tun(struct m13_hub *hub, struct m13_tun_packet *packets)
+{
+    bool thread_reads = atomic_load_explicit(&hub->thread_reads, memory_order_acquire);
+    trade_with_tun(hub, thread_reads);
+    uint32_t count = m13_ring_pop(&hub->from_tun, packets, M13_VECTOR_PACKETS);
+    if (!count && !thread_reads) {
+        uint32_t wanted = M13_VECTOR_PACKETS - hub->spare_count;
+        wanted = m13_slab_take(&hub->slab, hub->spare + hub->spare_count, wanted);
+        hub->spare_count += wanted;
+        hub->from_tun_outstanding += wanted;
+        count = m13_hub_tun_read(hub, hub->path.stats, packets);
+        if (count >= M13_HUB_INLINE_READS) {
+            atomic_store_explicit(&hub->thread_reads, true, memory_order_release);
+            m13_doorbell_ring(&hub->tun_bell);
+        }
+    }
+    hub->from_tun_outstanding -= count;
+    return count;
+}
+
 static uint32_t collect(struct m13_hub *hub)
 {
     struct m13_tun_packet packets[M13_VECTOR_PACKETS];
-    lend_to_tun(hub);
-    uint32_t count = m13_ring_pop(&hub->from_tun, packets, M13_VECTOR_PACKETS);
-    hub->from_tun_outstanding -= count;
+    uint32_t count = take_from_tun(hub, packets);
     hub->vector.count = count;
     if (!count)
         return 0;
@@ -296,12 +324,14 @@ static void tick(struct m13_hub *hub)
 /* Sleeps until the network, the TUN thread, the handshake worker or the next tick wants a turn. */
 static void wait_for_work(struct m13_hub *hub)
 {
+    m13_doorbell_arm(&hub->worker_bell);
+    bool thread_reads = atomic_load_explicit(&hub->thread_reads, memory_order_acquire);
     struct pollfd watched[] = {
         {.fd = hub->config.xdp->fd, .events = POLLIN},
         {.fd = hub->worker_bell.fd, .events = POLLIN},
         {.fd = hub->path.channel->answer_fd, .events = POLLIN},
+        {.fd = thread_reads ? -1 : hub->config.tun_fd, .events = POLLIN},
     };
-    m13_doorbell_arm(&hub->worker_bell);
     if (!m13_ring_count(&hub->from_tun) && !atomic_load(&hub->stop)) {
         uint64_t now = m13_clock_now_ns();
         uint64_t wait = hub->next_tick_ns > now ? hub->next_tick_ns - now : 0;
@@ -311,7 +341,10 @@ static void wait_for_work(struct m13_hub *hub)
         struct timespec timeout = {.tv_sec = (time_t)(wait / M13_SECOND_NS),
                                    .tv_nsec = (long)(wait % M13_SECOND_NS)};
         m13_stats_add(hub->path.stats, M13_STAT_sleeps, 1);
-        ppoll(watched, 3, &timeout, NULL);
+        ppoll(watched, 4, &timeout, NULL);
+        /* a TUN that is down reports POLLERR at once and for ever: look only at each tick */
+        if (watched[3].revents & (POLLERR | POLLHUP))
+            ppoll(watched, 3, &timeout, NULL);
         m13_thread_drain(watched[2].revents ? hub->path.channel->answer_fd : -1);
     }
     m13_doorbell_disarm(&hub->worker_bell);

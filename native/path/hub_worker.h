@@ -1,5 +1,7 @@
 /* A hub's data plane: one worker on an AF_XDP queue, one thread on the TUN, four rings between.
  *
+ * While little passes the worker serves the TUN itself; the thread and the rings are for much.
+ *
  *   NIC -> XDP rx -> worker -> to_tun ----------> TUN thread -> kernel
  *                      ^  <--- frames_from_tun ---'  (written, to be freed)
  *   NIC <- XDP tx <- worker <- from_tun --------- TUN thread <- kernel
@@ -34,9 +36,11 @@ _Static_assert(M13_HUB_FRAMES_RECEIVE + M13_HUB_FRAMES_TRANSMIT + M13_HUB_FRAMES
 #define M13_HUB_UMEM_BYTES     ((uint64_t)M13_HUB_FRAMES * M13_FRAME_BYTES)
 #define M13_HUB_TUN_RING_SLOTS 2048
 #define M13_HUB_XDP_RING_SLOTS                                                                     \
-    4096                  /* fill and receive: larger than their share, never brim-full            \
-                           */
-#define M13_HUB_BATCH 256 /* packets received per turn, in vectors of 64 */
+    4096                          /* fill and receive: larger than their share, never brim-full    \
+                                   */
+#define M13_HUB_INLINE_WRITES 8   /* packets of a vector the worker writes to the TUN itself */
+#define M13_HUB_INLINE_READS  32  /* from so many at once on the TUN thread reads */
+#define M13_HUB_BATCH         256 /* packets received per turn, in vectors of 64 */
 
 /* An inner packet in the UMEM. */
 struct m13_tun_packet {
@@ -74,13 +78,14 @@ struct m13_hub {
     struct m13_ring frames_from_tun;
     struct m13_doorbell worker_bell;
     struct m13_doorbell tun_bell;
-    /* TUN thread */
+    _Atomic bool thread_reads;          /* who reads the TUN, and owns what follows but merges */
     uint32_t spare[M13_VECTOR_PACKETS]; /* frames to read into */
     uint32_t spare_count;
     bool splitting; /* large holds a packet that is being cut */
     struct m13_split split;
-    struct m13_merge merges[M13_MERGE_FLOWS_MAX + 1];
     uint8_t large[M13_OFFLOAD_HEADER_BYTES + M13_OFFLOAD_PACKET_MAX];
+    /* the TUN thread's while anything is on its way to it, else the worker's */
+    struct m13_merge merges[M13_MERGE_FLOWS_MAX + 1];
     _Atomic bool stop;
 };
 
@@ -97,6 +102,13 @@ void m13_hub_stop(struct m13_hub *hub);
 
 /* Any one thread at a time: tells the worker a peer's next hop. False: too many waiting. */
 bool m13_hub_command(struct m13_hub *hub, const struct m13_command *command);
+
+/* Whoever has the TUN: see hub_tun.c. write joins what it can and keeps nothing; read fills up to
+ * 64 packets into spare frames and answers how many. */
+void m13_hub_tun_write(struct m13_hub *hub, struct m13_stats_writer *stats,
+                       const struct m13_tun_packet *packets, uint32_t count);
+uint32_t m13_hub_tun_read(struct m13_hub *hub, struct m13_stats_writer *stats,
+                          struct m13_tun_packet *packets);
 
 /* The worker's turn with XDP's completion and fill rings; also fills them at creation. */
 void m13_hub_refill(struct m13_hub *hub);
