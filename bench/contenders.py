@@ -6,6 +6,7 @@ internet namespace: same addresses, same MTU inside, one tunnel at a time.
 
 import datetime
 import os
+import shutil
 import subprocess
 import sys
 import time
@@ -22,6 +23,7 @@ from bench.namespace import Namespace
 from bench.tunnel import Keys, Program, ProgramError, start_hub, start_node
 from m13.host import firewall
 
+BUILT = Path(__file__).parent.parent / "build" / "bench"
 MTU = 1400
 START_S = 15
 BUFFER = str(4 << 20)
@@ -46,6 +48,11 @@ class Tunnel:
         """`directory` is ours for keys and logs, for the whole run."""
         self.directory = directory
         self.processes: dict[str, subprocess.Popen[bytes]] = {}  # by side
+
+    @classmethod
+    def is_possible(cls) -> bool:
+        """False: this machine cannot have it, so it is not asked for."""
+        return True
 
     def version(self) -> str:
         return ", ".join(_package_version(package) for package in self.packages)
@@ -179,7 +186,7 @@ class WireGuardGo(Tunnel):
     and `version` only."""
 
     name = "wireguard-go"
-    packages = ("wireguard-go", "wireguard-tools")
+    packages: ClassVar[tuple[str, ...]] = ("wireguard-go", "wireguard-tools")
     program: ClassVar[str] = "wireguard-go"
 
     def version(self) -> str:
@@ -234,7 +241,28 @@ class WireGuardGo(Tunnel):
             _output("wg", "set", link, "private-key", key, *words)
 
 
-TUNNELS: tuple[type[Tunnel], ...] = (M13, OpenVpn, WireGuardGo, Raw)
+class WireGuardGoNewest(WireGuardGo):
+    """Upstream's newest, with its segmentation offloads: built from its Go module, where the
+    machine has a Go that can (Debian 12's own is too old)."""
+
+    name = "wireguard-go newest"
+    packages = ("wireguard-tools",)
+    program = str(BUILT / "wireguard")
+    MODULE = "golang.zx2c4.com/wireguard@latest"
+
+    @classmethod
+    def is_possible(cls) -> bool:
+        return shutil.which("go") is not None
+
+    def version(self) -> str:
+        BUILT.mkdir(parents=True, exist_ok=True)
+        _output("go", "install", self.MODULE, seconds=300, GOBIN=str(BUILT))
+        module = _output("go", "version", "-m", self.program).split("\tmod\t")[1]
+        return module.split()[1]
+
+
+KINDS: tuple[type[Tunnel], ...] = (M13, OpenVpn, WireGuardGo, WireGuardGoNewest, Raw)
+TUNNELS = tuple(kind for kind in KINDS if kind.is_possible())
 
 
 def _prepare(bed: Bed) -> None:
@@ -276,8 +304,15 @@ def _package_version(package: str) -> str:
     return _output("dpkg-query", "-W", "-f=${Version}", package)
 
 
-def _output(*argv: str, given: str = "") -> str:
-    done = subprocess.run(argv, input=given, capture_output=True, text=True, timeout=30)
+def _output(*argv: str, given: str = "", seconds: float = 30, **environment: str) -> str:
+    done = subprocess.run(
+        argv,
+        input=given,
+        capture_output=True,
+        text=True,
+        timeout=seconds,
+        env={**os.environ, **environment},
+    )
     if done.returncode != 0:
         raise ProgramError(f"{' '.join(argv[:3])}: {done.stderr.strip()}")
     return done.stdout.strip()
