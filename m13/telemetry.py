@@ -19,6 +19,7 @@ from m13.errors import HostError
 from m13.telemetry_layout import PAGE_TYPE, Snapshot, describe, text
 from native import stats
 
+SWEEP_SECONDS = 3600
 DIRECTORY = Path("/dev/shm")
 
 
@@ -208,9 +209,14 @@ def _remove_stale(path: Path) -> None:
 
 
 def _sweep(directory: Path) -> None:
-    """Pages of dead processes, whose namespace may be gone and will start nothing again."""
+    """Old pages of dead processes, whose namespace may be gone and will start nothing again. Young
+    ones may still be looked at: they tell how the process ended."""
     for path in directory.glob("m13.*.*.*"):
-        if _is_trusted(path) and not _is_living(path):
+        try:
+            is_old = time.time() - path.lstat().st_ctime > SWEEP_SECONDS
+        except OSError:
+            continue
+        if is_old and _is_trusted(path) and not _is_living(path):
             path.unlink(missing_ok=True)
 
 

@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 
+from m13 import telemetry
 from m13.errors import HostError
 from m13.telemetry import TelemetryPage, TelemetryReader
 from native import stats
@@ -279,3 +280,22 @@ def test_file_of_another_user_neither_blocks_nor_is_read(directory: Path) -> Non
         TelemetryReader.open("hub", directory=directory)
     with TelemetryPage.create("hub", "t0", directory) as page:
         assert page.path.stat().st_uid == 0
+
+
+def test_a_start_sweeps_pages_long_dead_and_no_others(
+    directory: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    dead = directory / "m13.node.t9.77"
+    foreign = directory / "something.else"
+    dead.touch()
+    foreign.touch()
+    with TelemetryPage.create("hub", "t0", directory):
+        assert dead.exists()
+    monkeypatch.setattr(telemetry, "SWEEP_SECONDS", -1)
+    with (
+        TelemetryPage.create("hub", "t0", directory) as living,
+        TelemetryPage.create("hub", "t1", directory),
+    ):
+        assert living.path.exists()
+        assert foreign.exists()
+        assert not dead.exists()
