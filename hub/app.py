@@ -58,6 +58,7 @@ class Settings:
     hexdump: bool
     worker_core: int = -1
     tun_core: int = -1
+    large_udp: bool = False
     rekey_seconds: int = 3660  # nodes ask by themselves at 3600
 
 
@@ -145,7 +146,7 @@ class RunningHub:
         self.neighbours = NeighbourWatch(facts.index)
         stack.callback(self.neighbours.close)
         self.hub = Hub(
-            settings,
+            self.settings,
             self.socket,
             channel,
             self.page,
@@ -180,6 +181,7 @@ class RunningHub:
             tun.Tun(settings.tun_name, settings.mtu, flags=tun.IFF_VNET_HDR, blocking=False)
         )
         self._say(device.use_offloads())
+        self.settings = replace(settings, large_udp=device.takes_large_udp)
         device.add_address(str(settings.subnet.ip), settings.subnet.network.prefixlen)
         device.up()
         self._say(device.use_fair_queueing())

@@ -47,6 +47,7 @@ cdef object fill(c.m13_path_config *config, settings):
     config.accept_v2 = 2 in settings.handshake_versions
     config.handshake_version = max(settings.handshake_versions)
     config.hexdump = settings.hexdump
+    config.large_udp = settings.large_udp
     config.mtu_bytes = settings.mtu
     config.keepalive_ms = settings.keepalive_ms
     config.rekey_age_ns = settings.rekey_seconds * 1000000000

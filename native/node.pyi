@@ -16,6 +16,8 @@ class Node:
         page: Any,
         tun_fd: int,
         socket_fd: int,
+        hub: bytes,
+        port: int,
         mac: bytes,
     ) -> None: ...
     @property

@@ -3,7 +3,7 @@
 import os
 
 from libc.stdint cimport uint8_t, uintptr_t
-from libc.string cimport memcpy
+from libc.string cimport memcpy, memset
 from native.channel cimport Channel
 from native.event cimport drain, fill
 from native.path cimport node_worker as c
@@ -26,11 +26,12 @@ cdef class Node:
     cdef object kept
 
     def __cinit__(self, settings, Umem arena, Channel channel, page, int tun_fd, int socket_fd,
+                  const unsigned char[::1] hub, unsigned short port,
                   const unsigned char[::1] mac):
         cdef c.m13_node_config config
         cdef bytes backend = settings.aead.encode()
-        if mac.shape[0] != 6:
-            raise ValueError("a MAC is 6 bytes")
+        if mac.shape[0] != 6 or hub.shape[0] != 4:
+            raise ValueError("a MAC is 6 bytes, an IPv4 address 4")
         if arena.bytes < c.M13_NODE_ARENA_BYTES:
             raise ValueError(f"the arena is {c.M13_NODE_ARENA_BYTES} bytes")
         fill(&config.path, settings)
@@ -44,6 +45,10 @@ cdef class Node:
         config.page = <m13_stats_page *><uintptr_t>page.address
         config.tun_fd = tun_fd
         config.socket_fd = socket_fd
+        memset(&config.hub, 0, sizeof(config.hub))
+        config.hub.sin_family = c.AF_INET
+        config.hub.sin_port = c.htons(port)
+        memcpy(&config.hub.sin_addr, &hub[0], 4)
         config.core = settings.worker_core
         config.sqpoll = settings.sqpoll
         check(c.m13_node_create(&self.ptr, &config), "data plane")

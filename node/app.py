@@ -1,9 +1,11 @@
 """A connected node: bring-up in order, the control loop, and teardown in reverse."""
 
+import ctypes
 import ipaddress
 import logging
 import os
 import socket
+import struct
 import time
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
@@ -35,6 +37,10 @@ SQPOLL_CORES_MIN = 4  # below, the kernel's polling thread takes a core from the
 SOCKET_BUFFER_BYTES = 8 << 20
 TUN_MTU_BEFORE_CONFIG = 1400
 SO_SNDBUFFORCE, SO_RCVBUFFORCE = 32, 33  # beyond net.core.[rw]mem_max (socket(7))
+SO_ATTACH_FILTER = 26
+# Classic BPF, linux/bpf_common.h and linux/filter.h
+LOAD_WORD, LOAD_HALF_WORD, JUMP_IF_EQUAL, RETURN = 0x20, 0x28, 0x15, 0x06
+NETWORK_HEADER = 0xFFF00000  # SKF_NET_OFF
 IP_MTU_DISCOVER = 10  # linux/in.h
 IP_PMTUDISC_PROBE = 3  # DF always set; forged ICMP cannot shrink our packets (ip(7))
 
@@ -68,6 +74,7 @@ class Settings:
     rekey_seconds: int
     sqpoll: bool | str
     worker_core: int = -1
+    large_udp: bool = False
     mtu: int = TUN_MTU_BEFORE_CONFIG  # these two until the hub's CONFIG
     keepalive_ms: int = 1000
 
@@ -99,16 +106,29 @@ def wants_sqpoll(settings: Settings) -> bool:
 
 
 def open_socket(address: str, port: int) -> socket.socket:
-    """Connected, so that the kernel hands us the hub's datagrams only."""
+    """Not connected: so the kernel chooses our source address for each send, as the way to the hub
+    changes, and forged ICMP can neither end a receive nor fail a send. A filter lets in only
+    datagrams from the hub (struct sock_fprog, linux/filter.h)."""
     udp = socket.socket(socket.AF_INET, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC)
+    program = (
+        (LOAD_WORD, 0, 0, NETWORK_HEADER + 12),  # IPv4 source address
+        (JUMP_IF_EQUAL, 0, 3, int(ipaddress.IPv4Address(address))),
+        (LOAD_HALF_WORD, 0, 0, 0),  # UDP source port
+        (JUMP_IF_EQUAL, 0, 1, port),
+        (RETURN, 0, 0, 0xFFFF),
+        (RETURN, 0, 0, 0),
+    )
+    code = ctypes.create_string_buffer(b"".join(struct.pack("HBBI", *line) for line in program))
     try:
         for option in (SO_RCVBUFFORCE, SO_SNDBUFFORCE):
             udp.setsockopt(socket.SOL_SOCKET, option, SOCKET_BUFFER_BYTES)
         udp.setsockopt(socket.IPPROTO_IP, IP_MTU_DISCOVER, IP_PMTUDISC_PROBE)
-        udp.connect((address, port))
+        filter_program = struct.pack("HL", len(program), ctypes.addressof(code))
+        udp.setsockopt(socket.SOL_SOCKET, SO_ATTACH_FILTER, filter_program)
+        udp.bind(("0.0.0.0", 0))
     except OSError as error:
         udp.close()
-        raise HostError(f"cannot reach {address}: {error.strerror}") from error
+        raise HostError(f"no UDP socket: {error.strerror}") from error
     return udp
 
 
@@ -171,10 +191,11 @@ class RunningNode:
             tun.Tun(settings.tun_name, settings.mtu, flags=tun.IFF_VNET_HDR, blocking=False)
         )
         self._say(self.device.use_offloads())
+        settings = replace(settings, large_udp=self.device.takes_large_udp)
         self.udp = stack.enter_context(open_socket(address, settings.hub_port))
         self.arena = stack.enter_context(Umem(ARENA_BYTES))
         self.routes = NodeRoutes(self.journal, address, self.device.ifindex, settings.prefixes)
-        self.link = LinkWatch(self.routes, self._reconnect)
+        self.link = LinkWatch(self.routes, self._way_changed)
         stack.callback(self.link.close)
         self.routes.pin()
         service.checkpoint()
@@ -185,6 +206,8 @@ class RunningNode:
             self.page,
             self.device.fd,
             self.udp.fileno(),
+            ipaddress.IPv4Address(address).packed,
+            settings.hub_port,
             random_mac(),
         )
         stack.callback(self.node.close)
@@ -287,13 +310,8 @@ class RunningNode:
         self.routes.capture()
         log.info("tunnel %s/%d, MTU %d", address, event.prefix_bits, event.mtu)
 
-    def _reconnect(self, next_hop: NextHop) -> None:
-        """The way to the hub is another one: the kernel chooses our source address anew."""
+    def _way_changed(self, next_hop: NextHop) -> None:
         log.info("way to the hub now by %s", next_hop.interface)
-        try:
-            self.udp.connect((self.address, self.settings.hub_port))
-        except OSError as error:
-            log.warning("no way to the hub: %s", error.strerror)
 
     def _end_threads(self) -> None:
         self.node.stop()

@@ -206,6 +206,7 @@ void m13_merge_begin(struct m13_merge *merge, uint8_t *packet, uint32_t bytes, u
     merge->packet = packet;
     merge->header_bytes = header_bytes;
     merge->closed = true;
+    merge->protocol = 0;
     merge->pieces[0] = (struct iovec){.iov_base = &merge->header, .iov_len = sizeof merge->header};
     merge->pieces[1] = (struct iovec){.iov_base = packet, .iov_len = bytes};
     merge->origin[0] = origin;
@@ -307,6 +308,7 @@ struct m13_merge *m13_merge_open(struct m13_merge_set *set, struct m13_merge *fr
         memmove(&set->open[i], &set->open[i + 1], (set->count - i) * sizeof set->open[0]);
     }
     m13_merge_begin(fresh, packet, bytes, origin);
+    fresh->closed |= set->udp_stays_alone && fresh->protocol == IPPROTO_UDP;
     set->open[set->count++] = fresh;
     return leaving;
 }

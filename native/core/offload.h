@@ -75,6 +75,7 @@ bool m13_merge_add(struct m13_merge *merge, uint8_t *packet, uint32_t bytes, uin
 
 /* The merges that are open side by side, one a flow, oldest first. */
 struct m13_merge_set {
+    bool udp_stays_alone; /* the kernel takes no large UDP packets (before Linux 6.2) */
     uint32_t count;
     struct m13_merge *open[M13_MERGE_FLOWS_MAX];
 };

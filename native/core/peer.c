@@ -50,17 +50,37 @@ static bool is_pending(const struct m13_peer *peer)
     return peer->state == M13_STATE_Handshaking;
 }
 
-static struct m13_peer *oldest_pending(struct m13_peers *peers, bool without_cookie)
+/* Among the pending: all, those without cookie, or those of one address (0: any). */
+static struct m13_peer *oldest_pending(struct m13_peers *peers, bool without_cookie,
+                                       uint32_t address, uint32_t *count)
 {
     struct m13_peer *oldest = NULL;
+    *count = 0;
     for (uint32_t slot = 0; slot < peers->count; slot++) {
         struct m13_peer *peer = &peers->slots[slot];
-        if (!is_pending(peer) || (without_cookie && peer->handshake.has_cookie))
+        if (!is_pending(peer) || (without_cookie && peer->handshake.has_cookie) ||
+            (address && peer->endpoint.address != address))
             continue;
+        (*count)++;
         if (!oldest || peer->handshake.started_ns < oldest->handshake.started_ns)
             oldest = peer;
     }
     return oldest;
+}
+
+/* Who gives way to one more handshake from this address; NULL when there is room. An address that
+ * has its share displaces only itself, so no single one can crowd out the others. */
+static struct m13_peer *find_victim(struct m13_peers *peers, uint32_t address, bool has_cookie)
+{
+    uint32_t count;
+    struct m13_peer *oldest = oldest_pending(peers, false, address, &count);
+    if (count >= M13_PEERS_PENDING_PER_ADDRESS)
+        return oldest;
+    if (!has_cookie && peers->pending_without_cookie >= M13_PEERS_NO_COOKIE_MAX)
+        return oldest_pending(peers, true, 0, &count);
+    if (peers->pending >= M13_PEERS_PENDING_MAX)
+        return oldest_pending(peers, !has_cookie, 0, &count);
+    return NULL;
 }
 
 static void enter_maps(struct m13_peers *peers, const struct m13_peer *peer)
@@ -73,13 +93,11 @@ uint16_t m13_peers_claim(struct m13_peers *peers, struct m13_aead *aead,
                          const struct m13_endpoint *endpoint, const uint8_t mac[6], bool has_cookie,
                          uint64_t now_ns)
 {
-    bool over_budget = !has_cookie && peers->pending_without_cookie >= M13_PEERS_NO_COOKIE_MAX;
-    if (over_budget || peers->pending >= M13_PEERS_PENDING_MAX) {
-        struct m13_peer *oldest = oldest_pending(peers, !has_cookie);
-        if (!oldest)
-            return M13_PEER_NONE;
-        m13_peers_release(peers, aead, oldest->slot);
-    }
+    struct m13_peer *victim = find_victim(peers, endpoint->address, has_cookie);
+    if (victim)
+        m13_peers_release(peers, aead, victim->slot);
+    else if (peers->pending >= M13_PEERS_PENDING_MAX)
+        return M13_PEER_NONE;
     for (uint32_t slot = 0; slot < peers->count; slot++) {
         struct m13_peer *peer = &peers->slots[slot];
         if (peer->state != M13_STATE_Disconnected)
@@ -167,7 +185,9 @@ bool m13_peers_establish(struct m13_peers *peers, struct m13_aead *aead, uint16_
     peer->tunnel_address = tunnel_address;
     memcpy(peer->fingerprint, fingerprint, 32);
     m13_map_set(&peers->by_tunnel, tunnel_address, slot);
-    m13_map_set(&peers->by_mac, m13_peer_mac_key(peer->mac), slot);
+    /* a MAC that another peer has stays with it */
+    if (m13_map_find(&peers->by_mac, m13_peer_mac_key(peer->mac)) == M13_MAP_NONE)
+        m13_map_set(&peers->by_mac, m13_peer_mac_key(peer->mac), slot);
     return true;
 }
 

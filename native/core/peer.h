@@ -17,12 +17,13 @@
 #include "session.h"
 #include "stats.h"
 
-#define M13_PEERS_ESTABLISHED_MAX 256
-#define M13_PEERS_PENDING_MAX     64
-#define M13_PEER_SLOTS            (M13_PEERS_ESTABLISHED_MAX + M13_PEERS_PENDING_MAX)
-#define M13_PEERS_NO_COOKIE_MAX   8 /* §4.5: the separate budget of v1 peers */
-#define M13_PEER_NONE             M13_MAP_NONE
-#define M13_SESSION_OVERLAP_NS    5000000000ull /* §5: a replaced key still receives for 5 s */
+#define M13_PEERS_ESTABLISHED_MAX     256
+#define M13_PEERS_PENDING_MAX         64
+#define M13_PEER_SLOTS                (M13_PEERS_ESTABLISHED_MAX + M13_PEERS_PENDING_MAX)
+#define M13_PEERS_NO_COOKIE_MAX       8 /* §4.5: the separate budget of v1 peers */
+#define M13_PEERS_PENDING_PER_ADDRESS 8 /* §4.5: the limit per source */
+#define M13_PEER_NONE                 M13_MAP_NONE
+#define M13_SESSION_OVERLAP_NS        5000000000ull /* §5: a replaced key still receives for 5 s */
 
 _Static_assert(M13_PEER_SLOTS == M13_STATS_PEERS, "a telemetry row for each slot");
 
@@ -126,8 +127,9 @@ static inline uint16_t m13_peers_find_endpoint(const struct m13_peers *peers, ui
     return m13_map_find(&peers->by_endpoint, m13_peer_endpoint_key(address, port));
 }
 
-/* A pending slot for a handshake from this endpoint. When all pending ones are taken the oldest
- * gives way; a source without cookie only ever displaces another without. M13_PEER_NONE: no. */
+/* A pending slot for a handshake from this endpoint. When an address has its share, its own oldest
+ * gives way; when all are taken, the oldest of all. One without cookie only displaces another.
+ * M13_PEER_NONE: no. */
 uint16_t m13_peers_claim(struct m13_peers *peers, struct m13_aead *aead,
                          const struct m13_endpoint *endpoint, const uint8_t mac[6], bool has_cookie,
                          uint64_t now_ns);
@@ -157,17 +159,22 @@ void m13_peer_retire(struct m13_peer *peer, struct m13_aead *aead, uint64_t now_
 /* Wipes all sessions: the peer is lost, its slot may stay. */
 void m13_peer_forget_sessions(struct m13_peer *peer, struct m13_aead *aead);
 
-/* The session that frames with this key phase are opened with, or NULL. */
-static inline struct m13_session *m13_peer_session(const struct m13_peer *peer, uint8_t key_phase)
+/* The session that a frame with this key phase and counter is opened with, or NULL.
+ *
+ * v1 cannot mark its keys: there the next key's first counters are ones the current key has seen.
+ * A phase nobody has may be the one the hub understood for the next key, from a fragment in the
+ * clear; the tag, which covers the phase, tells, and then it is adopted. */
+static inline struct m13_session *m13_peer_session(const struct m13_peer *peer, uint8_t key_phase,
+                                                   uint64_t counter)
 {
-    /* the next one first: v1 cannot mark its keys, and the hub sends under it from CONFIG on */
-    if (peer->next && peer->next->key_phase == key_phase)
-        return peer->next;
-    if (peer->current && peer->current->key_phase == key_phase)
-        return peer->current;
+    if (peer->current && peer->current->key_phase == key_phase) {
+        bool same_phase = peer->next && peer->next->key_phase == key_phase;
+        bool seen = same_phase && !m13_replay_check(&peer->current->replay, counter);
+        return seen ? peer->next : peer->current;
+    }
     if (peer->previous && peer->previous->key_phase == key_phase)
         return peer->previous;
-    return NULL;
+    return peer->next;
 }
 
 #endif

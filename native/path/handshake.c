@@ -76,6 +76,5 @@ struct m13_session *m13_handshake_install(struct m13_path *path, struct m13_peer
 
 void m13_handshake_wipe_answer(struct m13_path *path)
 {
-    if (path->message.kind == M13_CHANNEL_SAY_ESTABLISHED)
-        OPENSSL_cleanse(path->message.payload, sizeof(struct m13_channel_established));
+    OPENSSL_cleanse(path->message.payload, sizeof(struct m13_channel_established));
 }

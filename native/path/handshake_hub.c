@@ -4,6 +4,7 @@
  *   IDLE -ClientHello-> HELLO -answer-> HELLO_DONE -Finished-> FINISHED -answer-> CONFIRMED */
 #include "path.h"
 
+#define RESTART_NS     (5 * M13_SECOND_NS)  /* another ClientHello does not displace one before */
 #define PENDING_MAX_NS (30 * M13_SECOND_NS) /* a handshake that leads nowhere is forgotten */
 
 static bool may_echo(struct m13_path *path, const struct m13_endpoint *source)
@@ -50,12 +51,19 @@ static void client_hello(struct m13_path *path, struct m13_peer *peer,
         }
         return;
     }
-    if (soon)
+    bool running = handshake->phase != M13_HANDSHAKE_IDLE &&
+                   handshake->phase != M13_HANDSHAKE_CONFIRMED &&
+                   path->now_ns - handshake->started_ns < RESTART_NS;
+    if (soon || running)
         return;
-    handshake->generation = ++path->handshake_generation;
+    uint32_t former = handshake->generation;
+    handshake->generation = path->handshake_generation + 1;
     if (!m13_handshake_ask(path, peer, M13_CHANNEL_ASK_CLIENT_HELLO, message->bytes,
-                           message->length))
+                           message->length)) {
+        handshake->generation = former;
         return;
+    }
+    path->handshake_generation++;
     handshake->phase = M13_HANDSHAKE_HELLO;
     handshake->key_phase = key_phase;
     handshake->started_ns = handshake->answered_ns = path->now_ns;

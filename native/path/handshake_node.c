@@ -224,7 +224,8 @@ void m13_node_tick(struct m13_path *path, struct m13_peer *peer)
         if (due &&
             (!peer->current || peer->rekey_requested || m13_session_is_old(path, peer->current)))
             begin(path, peer);
-    } else if (path->now_ns - handshake->started_ns > ATTEMPT_MAX_NS) {
+    } else if (path->now_ns - handshake->started_ns > ATTEMPT_MAX_NS ||
+               (handshake->phase == M13_HANDSHAKE_FINISHED && !peer->next)) {
         give_up(path, peer);
     } else if (due) {
         resend(path, peer);

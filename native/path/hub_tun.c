@@ -40,7 +40,7 @@ static void write_merge(struct m13_hub *hub, struct m13_stats_writer *stats,
 void m13_hub_tun_write(struct m13_hub *hub, struct m13_stats_writer *stats,
                        const struct m13_tun_packet *packets, uint32_t count)
 {
-    struct m13_merge_set set = {.count = 0};
+    struct m13_merge_set set = {.udp_stays_alone = !hub->config.path.large_udp};
     struct m13_merge *fresh = &hub->merges[M13_MERGE_FLOWS_MAX], *leaving;
     uint32_t unused = M13_MERGE_FLOWS_MAX;
     for (uint32_t i = 0; i < count; i++) {

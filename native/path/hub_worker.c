@@ -187,13 +187,16 @@ static void trade_with_tun(struct m13_hub *hub, bool thread_reads)
     m13_slab_give(&hub->slab, frames, count);
     hub->to_tun_outstanding -= count;
 
-    uint32_t wanted = M13_HUB_FRAMES_FROM_TUN - hub->from_tun_outstanding;
-    if (!thread_reads || wanted < M13_HUB_FRAMES_FROM_TUN / 4)
+    /* spare frames of our own may have carried the sum over the share */
+    if (!thread_reads || hub->from_tun_outstanding > M13_HUB_FRAMES_FROM_TUN / 4 * 3)
         return;
+    uint32_t wanted = M13_HUB_FRAMES_FROM_TUN - hub->from_tun_outstanding;
     if (wanted > M13_HUB_BATCH)
         wanted = M13_HUB_BATCH;
     count = m13_slab_take(&hub->slab, frames, wanted);
-    hub->from_tun_outstanding += m13_ring_push(&hub->frames_to_tun, frames, count);
+    uint32_t pushed = m13_ring_push(&hub->frames_to_tun, frames, count);
+    m13_slab_give(&hub->slab, frames + pushed, count - pushed);
+    hub->from_tun_outstanding += pushed;
     m13_doorbell_ring(&hub->tun_bell);
 }
 
@@ -363,7 +366,9 @@ int m13_hub_run_worker(struct m13_hub *hub)
         work += receive(hub);
         work += m13_hub_answers(&hub->path);
         transmit(hub);
-        if (!work && !m13_sched_count(&hub->sched))
+        /* what waits for a link that is down must not keep us from sleeping */
+        bool stuck = hub->transmit_outstanding >= M13_HUB_FRAMES_TRANSMIT;
+        if (!work && (stuck || !m13_sched_count(&hub->sched)))
             wait_for_work(hub);
     }
     return 0;

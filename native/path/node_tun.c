@@ -40,7 +40,10 @@ static void send_train(struct m13_node *node, uint32_t index, uint32_t frames)
         return;
     }
     train->piece = (struct iovec){.iov_base = train->memory, .iov_len = train->bytes};
-    train->message = (struct msghdr){.msg_iov = &train->piece, .msg_iovlen = 1};
+    train->message = (struct msghdr){.msg_name = &node->config.hub,
+                                     .msg_namelen = sizeof node->config.hub,
+                                     .msg_iov = &train->piece,
+                                     .msg_iovlen = 1};
     if (frames > 1) {
         uint16_t segment = (uint16_t)train->frame_bytes;
         train->message.msg_control = train->control;
@@ -120,7 +123,7 @@ void m13_node_train_sent(struct m13_node *node, uint32_t index, int32_t result)
     if (result < 0)
         m13_stats_drop(node->path.stats, M13_DROP_send_failed);
     /* an interface without checksum offload cannot cut for us (udp(7)) */
-    if ((result == -EIO || result == -EINVAL) && node->trains[index].message.msg_controllen)
+    if (result == -EIO && node->trains[index].message.msg_controllen)
         node->segmentation_off = true;
     m13_slab_give(&node->trains_free, &index, 1);
 }
@@ -136,6 +139,14 @@ static void finish_read(struct m13_node *node)
 /* The next packet that was read and may be sent; those that may not go back at once. */
 static bool begin_read(struct m13_node *node)
 {
+    if (node->splitting) {
+        /* the session may have gone or changed while the rest waited for a train */
+        node->large.session = node->path.peers.slots[node->large.peer].current;
+        if (!node->large.session) {
+            m13_drop(&node->path, &node->large, M13_DROP_no_session);
+            finish_read(node);
+        }
+    }
     while (!node->splitting && node->reads_head != node->reads_tail) {
         uint32_t place = node->reads_head % M13_NODE_READS;
         uint8_t *data = read_memory(node, node->reads[place]);
@@ -198,7 +209,7 @@ static void submit_write(struct m13_node *node, struct m13_merge *write)
 
 void m13_node_write(struct m13_node *node)
 {
-    struct m13_merge_set set = {.count = 0};
+    struct m13_merge_set set = {.udp_stays_alone = !node->path.config.large_udp};
     for (uint32_t i = 0; i < node->inward.count; i++) {
         struct m13_packet *packet = &node->inward.packets[i];
         if (packet->verdict != M13_TO_TUN)

@@ -29,17 +29,22 @@ static struct m13_wire_frame *take_frame(void *owner, uint32_t *index)
 static void send_control(void *owner, const struct m13_endpoint *to, uint32_t index, uint32_t bytes)
 {
     struct m13_node *node = owner;
-    const struct m13_wire_frame *frame = (void *)m13_node_frame(node, index);
+    struct m13_control_send *send = &node->control_sends[index];
     struct io_uring_sqe *entry = m13_uring_entry(&node->uring);
-    (void)to; /* the socket is connected to the hub */
+    (void)to; /* there is one peer, the hub */
     if (!entry) {
         m13_stats_drop(node->path.stats, M13_DROP_send_failed);
         m13_node_send_home(node, index);
         return;
     }
     if (node->path.config.hexdump)
-        m13_report_frame(&node->path, NULL, frame, bytes, true);
-    io_uring_prep_send(entry, node->config.socket_fd, frame, bytes, 0);
+        m13_report_frame(&node->path, NULL, (void *)m13_node_frame(node, index), bytes, true);
+    send->piece = (struct iovec){.iov_base = m13_node_frame(node, index), .iov_len = bytes};
+    send->message = (struct msghdr){.msg_name = &node->config.hub,
+                                    .msg_namelen = sizeof node->config.hub,
+                                    .msg_iov = &send->piece,
+                                    .msg_iovlen = 1};
+    io_uring_prep_sendmsg(entry, node->config.socket_fd, &send->message, 0);
     io_uring_sqe_set_data64(entry, M13_TAG(M13_TAG_SEND, index));
     m13_stats_add(node->path.stats, M13_STAT_sends, 1);
     m13_stats_add(node->path.stats, M13_STAT_sent_packets, 1);
@@ -49,11 +54,11 @@ static void send_control(void *owner, const struct m13_endpoint *to, uint32_t in
 static void arm_requests(struct m13_node *node)
 {
     uint64_t now = node->path.now_ns;
-    if (!node->receive_armed && now >= node->receive_retry_ns)
+    if (!node->receive_armed && node->lent_receive && now >= node->receive_retry_ns)
         node->receive_armed =
             !m13_uring_receive_multishot(&node->uring, node->config.socket_fd, &node->receive_group,
                                          M13_TAG(M13_TAG_RECEIVE, 0));
-    if (!node->tun_armed && now >= node->tun_retry_ns)
+    if (!node->tun_armed && node->lent_reads && now >= node->tun_retry_ns)
         node->tun_armed = !m13_uring_read(&node->uring, node->config.tun_fd, &node->tun_group,
                                           !node->single_reads, M13_TAG(M13_TAG_READ, 0));
     if (!node->answers_armed)
@@ -69,8 +74,8 @@ static void received(struct m13_node *node, const struct io_uring_cqe *completio
     if (!(completion->flags & IORING_CQE_F_MORE))
         node->receive_armed = false;
     if (completion->res < 0) {
-        /* -ENOBUFS: all buffers in hand, armed again at once. Others (-ECONNREFUSED while the hub
-         * is away) wait a moment, so that a dead hub costs nothing. */
+        /* -ENOBUFS: all buffers in hand, armed again when one is back. ICMP never ends the request:
+         * the socket is not connected, so the kernel reports none to it. */
         if (completion->res != -ENOBUFS)
             node->receive_retry_ns = node->path.now_ns + RETRY_NS;
         return;

@@ -9,6 +9,7 @@
 
 #include <stdatomic.h>
 
+#include <netinet/in.h>
 #include <sys/socket.h>
 
 #include "offload.h"
@@ -43,14 +44,21 @@ struct m13_train {
     bool closed; /* the last frame was a short one */
 };
 
+/* A frame of the control slab on its way; the kernel may read this until it completes. */
+struct m13_control_send {
+    struct msghdr message;
+    struct iovec piece;
+};
+
 struct m13_node_config {
     struct m13_path_config path;
     uint8_t *arena; /* M13_NODE_ARENA_BYTES, borrowed, as all below */
     struct m13_channel *channel;
     struct m13_stats_page *page;
     int tun_fd;    /* blocking, IFF_TUN | IFF_NO_PI | IFF_VNET_HDR */
-    int socket_fd; /* UDP, connected to the hub */
-    int core;      /* -1: wherever the kernel likes */
+    int socket_fd; /* UDP, not connected, with a filter that lets only the hub in */
+    struct sockaddr_in hub;
+    int core; /* -1: wherever the kernel likes */
     bool sqpoll;
 };
 
@@ -85,6 +93,7 @@ struct m13_node {
     uint64_t next_tick_ns;
     int stop_fd; /* eventfd, wakes the reactor */
     _Atomic bool stop;
+    struct m13_control_send control_sends[M13_NODE_FRAMES_CONTROL];
     struct m13_train trains[M13_NODE_TRAINS];
     struct m13_merge writes[M13_NODE_WRITES];
 };

@@ -3,6 +3,20 @@ from libc.stdint cimport uint8_t, uint32_t, uint64_t
 from native.core.channel cimport m13_channel
 from native.path.path cimport m13_path, m13_path_config, m13_stats_page
 
+cdef extern from "<netinet/in.h>" nogil:
+    struct in_addr:
+        uint32_t s_addr
+
+    struct sockaddr_in:
+        unsigned short sin_family
+        unsigned short sin_port
+        in_addr sin_addr
+
+    enum:
+        AF_INET
+
+    unsigned short htons(unsigned short port)
+
 cdef extern from "node_worker.h" nogil:
     enum:
         M13_NODE_FRAMES
@@ -15,6 +29,7 @@ cdef extern from "node_worker.h" nogil:
         m13_stats_page *page
         int tun_fd
         int socket_fd
+        sockaddr_in hub
         int core
         bint sqpoll
 

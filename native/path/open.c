@@ -33,8 +33,10 @@ static void accept(struct m13_path *path, struct m13_packet *packet)
         return;
     }
     peer->last_heard_ns = path->now_ns;
-    if (packet->session == peer->next)
+    if (packet->session == peer->next) {
+        packet->session->key_phase = header->key_phase;
         m13_node_confirm(path, peer);
+    }
     bool elsewhere = peer->endpoint.address != packet->source.address ||
                      peer->endpoint.port != packet->source.port;
     /* only the newest frame moves a peer (§5): an old one may have been held back on its way */

@@ -64,17 +64,21 @@ static void parse_clear(struct m13_path *path, struct m13_packet *packet)
     }
 }
 
-/* The peer by where the frame came from; failing that by its MAC, which only ever proposes a
- * session to try: the tag decides, and moves the endpoint. */
+/* The peer by where the frame came from. When nobody with a session is there, or the frame carries
+ * another MAC than that peer's, the MAC may propose one: the tag decides, and moves the endpoint.
+ */
 static uint16_t find_peer(const struct m13_path *path, const struct m13_packet *packet)
 {
     if (!path->config.is_hub)
         return 0;
+    const uint8_t *mac = packet->frame->ethernet.source;
     uint16_t slot =
         m13_peers_find_endpoint(&path->peers, packet->source.address, packet->source.port);
-    if (slot != M13_PEER_NONE && path->peers.slots[slot].current)
+    bool known = slot != M13_PEER_NONE && path->peers.slots[slot].current;
+    if (known && !memcmp(path->peers.slots[slot].mac, mac, 6))
         return slot;
-    return m13_map_find(&path->peers.by_mac, m13_peer_mac_key(packet->frame->ethernet.source));
+    uint16_t proposed = m13_map_find(&path->peers.by_mac, m13_peer_mac_key(mac));
+    return known && proposed == M13_PEER_NONE ? slot : proposed;
 }
 
 static void parse_sealed(struct m13_path *path, struct m13_packet *packet)
@@ -85,7 +89,8 @@ static void parse_sealed(struct m13_path *path, struct m13_packet *packet)
         return;
     }
     const struct m13_peer *peer = &path->peers.slots[packet->peer];
-    packet->session = m13_peer_session(peer, packet->frame->header.key_phase);
+    packet->session = m13_peer_session(peer, packet->frame->header.key_phase,
+                                       packet->frame->header.nonce_counter);
     if (packet->session)
         packet->verdict = M13_TO_OPEN;
     else

@@ -117,6 +117,7 @@ struct m13_path_config {
     bool accept_v1; /* hub: handshake profiles v1 and v1-full */
     bool accept_v2; /* hub */
     bool hexdump;
+    bool large_udp;            /* the TUN takes and gives large UDP packets */
     bool echo;                 /* node: send tunnel packets back instead of delivering them */
     uint8_t handshake_version; /* node: 1 or 2 */
     uint8_t mac[6];            /* source MAC of our frames */

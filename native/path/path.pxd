@@ -63,6 +63,7 @@ cdef extern from "path.h" nogil:
         bint accept_v1
         bint accept_v2
         bint hexdump
+        bint large_udp
         bint echo
         uint8_t handshake_version
         uint8_t mac[6]

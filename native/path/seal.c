@@ -9,6 +9,11 @@ void m13_seal(struct m13_path *path, struct m13_vector *vector)
         struct m13_packet *packet = &vector->packets[i];
         if (packet->verdict != M13_TO_NETWORK)
             continue;
+        /* whoever kept a session over a turn must not send under its wiped key */
+        if (!packet->session->valid) {
+            m13_drop(path, packet, M13_DROP_no_session);
+            continue;
+        }
         if (m13_session_exhausted(packet->session)) {
             m13_drop(path, packet, M13_DROP_counter_exhausted);
             continue;
