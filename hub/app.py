@@ -2,13 +2,16 @@
 
 import ipaddress
 import logging
+import math
 import socket
+import time
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
+from ipaddress import ip_address
 from pathlib import Path
 
 from hub import nat, roster
-from hub.steering import Steering
+from hub.steering import Steering, own_addresses
 from m13 import hexdump, identity, pqc
 from m13.errors import HostError, UsageError
 from m13.handshake_process import HandshakeWorker, hub_configuration
@@ -17,7 +20,7 @@ from m13.host.journal import Journal
 from m13.host.neighbour import NeighbourWatch
 from m13.identity import format_fingerprint
 from m13.monitor import log_line
-from m13.service import Service, Stopped
+from m13.service import Service, Stopped, check_tun
 from m13.telemetry import TelemetryPage, TelemetryReader
 from native import event as events
 from native.channel import Channel
@@ -28,6 +31,8 @@ from native.xdp import Socket
 
 log = logging.getLogger("m13.hub")
 HUGE_PAGE_BYTES = 2 << 20
+REFUSAL_SECONDS = 60.0
+REFUSALS_KEPT = 1024
 
 REFUSALS = {
     1: "malformed message",
@@ -93,6 +98,14 @@ def check_interface(settings: Settings) -> nic.Nic:
     return facts
 
 
+def check_subnet(settings: Settings) -> None:
+    """After the journal said that no hub of ours is here: its TUN would hold the address too."""
+    subnet = settings.subnet.network
+    taken = [a for a in own_addresses(settings.interface) if ip_address(a) in subnet]
+    if taken:
+        raise UsageError(f"--subnet {settings.subnet} holds {taken[0]}, an address of this machine")
+
+
 def serve(settings: Settings) -> None:
     """Until a signal. Raises M13Error; whatever was changed is put back in any case."""
     provider = pqc.choose(settings.pqc)
@@ -101,7 +114,6 @@ def serve(settings: Settings) -> None:
     tun.check_name(settings.tun_name)
     facts = check_interface(settings)
     with Service() as service, ExitStack() as stack:
-        stack.enter_context(reserve_port(settings.port))
         configuration = hub_configuration(
             me,
             [node.entry() for node in nodes],
@@ -132,14 +144,17 @@ class RunningHub:
         self.facts = facts
         self.endpoints: dict[int, tuple[int, str]] = {}  # slot -> generation, outer address
         self.previous: dict | None = None
+        self.refusals: dict[tuple[bytes, bytes, int], tuple[float, int]] = {}
         journal = stack.enter_context(Journal.open("hub", settings.tun_name))
+        check_subnet(settings)
+        stack.enter_context(reserve_port(settings.port))
         self.settings = settings = self._prepare_machine(journal, settings)
         self.page = stack.enter_context(TelemetryPage.create("hub", settings.tun_name))
         self.reader = stack.enter_context(TelemetryReader(self.page.path))
         channel = stack.enter_context(Channel.create())
         self.worker = stack.enter_context(HandshakeWorker(channel, configuration))
         service.checkpoint()
-        device = self._bring_up_tun(stack, journal)
+        self.device = device = self._bring_up_tun(stack, journal)
         service.checkpoint()
         self.socket = self._bring_up_xdp(stack)
         service.checkpoint()
@@ -254,6 +269,7 @@ class RunningHub:
         service.on_readable(self.steering, self.steering.follow_addresses)
         service.on_readable(self.neighbours, self._handle_neighbours)
         service.every(1.0, self._each_second)
+        service.every(2.0, self._keep_what_is_ours)
         service.every(30.0, self.neighbours.refresh)
 
     def _each_second(self) -> None:
@@ -261,6 +277,12 @@ class RunningHub:
         snapshot = self.reader.snapshot()
         log.info("%s", log_line(self.previous, snapshot))
         self.previous = snapshot
+
+    def _keep_what_is_ours(self) -> None:
+        """What others may take away while we run: the TUN cannot be had back, the table can."""
+        check_tun(self.device)
+        if nat.keep(self.settings.tun_name, self.settings.subnet.network):
+            log.warning("masquerading was gone from the firewall and is back")
 
     def _handle_events(self) -> None:
         for event in self.hub.events():
@@ -281,12 +303,28 @@ class RunningHub:
             log.warning("E_PEER_TIMEOUT %s (%s) last at %s", event.name, inner, place)
             self._forget(event.peer)
         elif event.kind == events.REFUSED:
-            reason = REFUSALS.get(event.detail, f"reason {event.detail}")
-            key = format_fingerprint(event.fingerprint)
-            log.warning("handshake from %s refused: %s, key %s", place, reason, key)
+            self._say_refused(event)
         elif event.kind == events.FRAME:
             for line in hexdump.describe(event):
                 log.info("%s", line)
+
+    def _say_refused(self, event: Event) -> None:
+        """A node that is not admitted asks for ever: each is told of once a minute."""
+        now = time.monotonic()
+        who = (event.address, event.fingerprint, event.detail)
+        said, unsaid = self.refusals.get(who, (-math.inf, 0))
+        if now - said < REFUSAL_SECONDS:
+            self.refusals[who] = (said, unsaid + 1)
+            return
+        if len(self.refusals) >= REFUSALS_KEPT:
+            self.refusals.clear()
+        self.refusals[who] = (now, 0)
+        reason = REFUSALS.get(event.detail, f"reason {event.detail}")
+        known = any(event.fingerprint)
+        key = f", key {format_fingerprint(event.fingerprint)}" if known else ""
+        more = f" ({unsaid} more since)" if unsaid else ""
+        address = ipaddress.IPv4Address(event.address)
+        log.warning("handshake from %s refused: %s%s%s", address, reason, key, more)
 
     # --- next hops of the peers' endpoints --------------------------------------------------
 

@@ -9,12 +9,14 @@ import click
 from hub import roster
 from m13 import __version__, config, identity, log
 from m13.cli import run
-from m13.monitor import run_monitor
 
 EPILOG = (
     "Exit status: 0 ended by a signal; 1 the machine refused; 2 bad argument, port or interface;"
-    " 3 bad key, node list or configuration file. Everything changed on the machine is put back"
-    " on exit, and by the next start after a crash."
+    " 3 bad key, node list or configuration file; 130 interrupted or 143 terminated before it"
+    " served. Everything changed on the machine is put back on exit, and by the next start after a"
+    " crash. Environment: M13_RUN_DIR, where the journal of changes is [/run/m13];"
+    " M13_MOCK_CMDLINE, a kernel command line to read isolcpus= from instead of the machine's;"
+    " M13_DEBUG=1, tell more."
 )
 
 
@@ -38,10 +40,18 @@ EPILOG = (
     help="Use receive queue Q and leave the NIC's channels alone; else they become one.",
 )
 @click.option(
-    "--identity", type=config.FILE, default=identity.DEFAULT_PATH, help="This hub's identity."
+    "--identity",
+    type=config.FILE,
+    default=identity.DEFAULT_PATH,
+    show_default=True,
+    help="This hub's identity.",
 )
 @click.option(
-    "--nodes", type=config.FILE, default=roster.DEFAULT_PATH, help="TOML list of admitted nodes."
+    "--nodes",
+    type=config.FILE,
+    default=roster.DEFAULT_PATH,
+    show_default=True,
+    help="TOML list of admitted nodes.",
 )
 @click.option(
     "--subnet",
@@ -95,6 +105,9 @@ def hub(
 ) -> int:
     """Serve M13 nodes on IFACE: AF_XDP towards them, a TUN with NAT towards the internet."""
     if monitor:
+        # here and not above, where Ctrl-C while it loads would not be caught
+        from m13.monitor import run_monitor
+
         run_monitor("hub", tun_name, as_json, once)
         return 0
     if as_json or once:

@@ -48,6 +48,11 @@ def enable(journal: Journal, tun: str, subnet: ipaddress.IPv4Network) -> list[st
     return warnings
 
 
+def keep(tun: str, subnet: ipaddress.IPv4Network) -> bool:
+    """Put the table back if somebody flushed it away; true when that was so."""
+    return firewall.keep_table("ip", table_name(tun), TABLE.format(tun=tun, subnet=subnet))
+
+
 def _enable_forwarding(journal: Journal) -> None:
     """Switching forwarding either way makes the kernel overwrite these per-interface settings;
     recorded before the switch, they are restored after it is back. (A second hub records them

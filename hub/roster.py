@@ -13,6 +13,7 @@ from m13.identity import parse_fingerprint
 DEFAULT_PATH = Path("/etc/m13/nodes.toml")
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,30}")
 FIELDS = {"name", "key", "address"}
+NODES_MAX = 256  # as many sessions as the workers keep: M13_PEERS_ESTABLISHED_MAX
 
 
 @dataclass(frozen=True)
@@ -52,6 +53,8 @@ def load(path: Path, hub: ipaddress.IPv4Interface) -> list[Node]:
     entries = document.pop("node", [])
     if document or not isinstance(entries, list):
         raise ConfigurationError(f"{path}: only [[node]] tables belong here")
+    if len(entries) > NODES_MAX:
+        raise ConfigurationError(f"{path}: {len(entries)} nodes, a hub serves {NODES_MAX} at most")
     places = [_place(path, text, index) for index in range(len(entries))]
     given = _addresses(entries, places, hub)
     free = _free_addresses(hub, set(given.values()))

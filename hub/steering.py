@@ -21,7 +21,8 @@ log = logging.getLogger("m13.hub")
 HINTS = {
     errno.EPERM: "run as root, or with CAP_NET_ADMIN and CAP_BPF",
     errno.ENOENT: "run 'make' to build it",
-    errno.EBUSY: "another XDP program is attached; remove it with 'ip link set dev {} xdp off'",
+    errno.EBUSY: "another XDP program is attached: see 'ip -d link show dev {0}', stop its owner,"
+    " or 'ip link set dev {0} xdp off' ('xdpgeneric off' if it is generic)",
     errno.ENODEV: "no such interface",
     errno.EOPNOTSUPP: "the driver of {} has no such XDP mode",
 }

@@ -4,14 +4,18 @@ import logging
 import os
 import selectors
 import signal
+import socket
 import threading
 import time
 from collections.abc import Callable
 from types import FrameType
 from typing import Protocol, Self
 
+from m13.errors import HostError
+from m13.host.tun import Tun
+
 log = logging.getLogger("m13")
-SIGNALS = (signal.SIGTERM, signal.SIGINT)
+SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGQUIT)
 
 
 class HasFileno(Protocol):
@@ -20,6 +24,16 @@ class HasFileno(Protocol):
 
 class Stopped(Exception):
     """A signal asked for an orderly end while the service was still coming up."""
+
+
+def check_tun(device: Tun) -> None:
+    """HostError when somebody deleted our TUN: it cannot come back under running threads."""
+    try:
+        if socket.if_nametoindex(device.name) == device.ifindex:
+            return
+    except OSError:
+        pass
+    raise HostError(f"{device.name} was removed while we ran: start again", "E_TUN_GONE")
 
 
 class Service:

@@ -19,7 +19,7 @@ from m13.host.journal import Journal
 from m13.host.routes import NextHop
 from m13.identity import format_fingerprint, parse_fingerprint
 from m13.monitor import log_line
-from m13.service import Service, Stopped
+from m13.service import Service, Stopped, check_tun
 from m13.telemetry import TelemetryPage, TelemetryReader
 from native import channel as reasons
 from native import event as events
@@ -84,8 +84,8 @@ def hub_address(settings: Settings) -> str:
         found = socket.getaddrinfo(
             settings.hub_host, settings.hub_port, socket.AF_INET, socket.SOCK_DGRAM
         )
-    except OSError as error:
-        raise UsageError(f"'{settings.hub_host}' has no IPv4 address: {error.strerror}") from error
+    except (OSError, UnicodeError) as error:
+        raise UsageError(f"'{settings.hub_host}' has no IPv4 address: {error}") from error
     return str(found[0][4][0])
 
 
@@ -178,6 +178,7 @@ class RunningNode:
         self.settings = settings
         self.address = address
         self.had_session = False
+        self.is_guarded = False
         self.last_refusal = ""
         self.previous: dict | None = None
         self.journal = stack.enter_context(Journal.open("node", settings.tun_name))
@@ -197,6 +198,7 @@ class RunningNode:
         self.routes = NodeRoutes(self.journal, address, self.device.ifindex, settings.prefixes)
         self.link = LinkWatch(self.routes, self._way_changed)
         stack.callback(self.link.close)
+        self.routes.check()
         self.routes.pin()
         service.checkpoint()
         self.node = Node(
@@ -247,6 +249,7 @@ class RunningNode:
         self.service.on_readable(self.node.event_fd, self._handle_events)
         self.service.on_readable(self.link, self.link.handle)
         self.service.every(1.0, self._each_second)
+        self.service.every(2.0, self._keep_what_is_ours)
 
     def _each_second(self) -> None:
         self.worker.poll()
@@ -254,12 +257,22 @@ class RunningNode:
         log.info("%s", log_line(self.previous, snapshot))
         self.previous = snapshot
         if not self.had_session and time.monotonic() > self.deadline:
-            why = self.last_refusal or "it did not answer, or does not admit this node's key"
+            why = self.last_refusal or (
+                "it answers, but does not admit this node's key or its handshake version"
+                if snapshot["counters"]["echoes"]
+                else "it did not answer"
+            )
             raise SessionError(
                 f"no session with {self.address}:{self.settings.hub_port} within"
                 f" {FIRST_SESSION_SECONDS:.0f} s: {why}",
                 "E_NO_SESSION",
             )
+
+    def _keep_what_is_ours(self) -> None:
+        """What others may take away while we run: the TUN cannot be had back, the guard can."""
+        check_tun(self.device)
+        if self.is_guarded and leak_guard.keep(self.settings.tun_name):
+            log.warning("the IPv6 guard was gone from the firewall and is back")
 
     def _handle_events(self) -> None:
         for event in self.node.events():
@@ -305,13 +318,14 @@ class RunningNode:
         self.had_session = True
         self.device.up()
         self._say(self.device.use_fair_queueing())
-        if self.routes.is_full_tunnel:
+        self.is_guarded = self.routes.is_full_tunnel
+        if self.is_guarded:
             self._say(leak_guard.enable(self.journal, self.settings.tun_name))
         self.routes.capture()
         log.info("tunnel %s/%d, MTU %d", address, event.prefix_bits, event.mtu)
 
     def _way_changed(self, next_hop: NextHop) -> None:
-        log.info("way to the hub now by %s", next_hop.interface)
+        log.info("way to the hub now by %s", socket.if_indextoname(next_hop.interface))
 
     def _end_threads(self) -> None:
         self.node.stop()

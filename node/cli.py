@@ -7,13 +7,14 @@ import click
 
 from m13 import __version__, config, identity, log
 from m13.cli import run
-from m13.monitor import run_monitor
 from node import known_hubs
 
 EPILOG = (
     "Exit status: 0 ended by a signal; 1 the machine refused; 2 bad argument or address; 3 bad key"
-    " or configuration file; 4 no session with the hub. Everything changed on the machine is put"
-    " back on exit, and by the next start after a crash."
+    " or configuration file; 4 no session with the hub; 130 interrupted or 143 terminated before it"
+    " connected. Everything changed on the machine is put back on exit, and by the next start after"
+    " a crash. Environment: M13_RUN_DIR, where the journal of changes is [/run/m13]; M13_DEBUG=1,"
+    " tell more."
 )
 
 
@@ -22,13 +23,18 @@ EPILOG = (
 @config.shared_options
 @click.option("--echo", is_flag=True, help="Send tunnel packets back instead of delivering them.")
 @click.option(
-    "--identity", type=config.FILE, default=identity.DEFAULT_PATH, help="This node's identity."
+    "--identity",
+    type=config.FILE,
+    default=identity.DEFAULT_PATH,
+    show_default=True,
+    help="This node's identity.",
 )
 @click.option("--hub-key", metavar="SHA256:...", help="Fingerprint of the hub's key.")
 @click.option(
     "--known-hubs",
     type=config.FILE,
     default=known_hubs.DEFAULT_PATH,
+    show_default=True,
     help="File with lines 'HOST:PORT SHA256:...', used without --hub-key.",
 )
 @click.option(
@@ -78,6 +84,9 @@ def node(
 ) -> int:
     """Connect this machine to an M13 hub."""
     if monitor:
+        # here and not above, where Ctrl-C while it loads would not be caught
+        from m13.monitor import run_monitor
+
         run_monitor("node", tun_name, as_json, once)
         return 0
     if as_json or once:

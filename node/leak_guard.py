@@ -37,3 +37,8 @@ def enable(journal: Journal, tun: str) -> str | None:
         return "no IPv6 on this machine"
     firewall.apply_table(journal, "ip6", table_name(tun), TABLE.format(tun=tun))
     return None
+
+
+def keep(tun: str) -> bool:
+    """Put the table back if somebody flushed it away; true when that was so."""
+    return firewall.keep_table("ip6", table_name(tun), TABLE.format(tun=tun))

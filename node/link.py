@@ -1,11 +1,15 @@
 """Follow the network under the tunnel: another gateway, another address, a link that came back."""
 
+import logging
 from collections.abc import Callable
 
+from m13.errors import HostError
 from m13.host import netlink_events
 from m13.host.netlink_events import NetlinkEvents
 from m13.host.routes import NextHop
 from node.routes import NodeRoutes
+
+log = logging.getLogger("m13.node")
 
 
 class LinkWatch:
@@ -24,9 +28,18 @@ class LinkWatch:
     def handle(self) -> None:
         if self._events.drain() == 0:
             return
+        self._restore()
         next_hop = self._routes.follow()
         if next_hop is not None:
             self._on_change(next_hop)
+
+    def _restore(self) -> None:
+        try:
+            missing = self._routes.restore()
+        except HostError:
+            return  # the TUN is down: unreachable routes hold until the next event
+        if missing:
+            log.warning("routes into the tunnel were gone and are back: %s", ", ".join(missing))
 
     def close(self) -> None:
         self._events.close()

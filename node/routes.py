@@ -30,6 +30,7 @@ class NodeRoutes:
         self.prefixes = tuple(prefixes) if prefixes is not None else EVERYTHING
         self._journal = journal
         self._tun_index = tun_index
+        self._is_captured = False
         self._token: int | None = None
         self._next_hop: NextHop | None = None
 
@@ -46,10 +47,35 @@ class NodeRoutes:
                 self._move_pin(next_hop)
         return next_hop
 
+    def check(self) -> None:
+        """Before anything depends on it: HostError when a prefix is somebody else's already."""
+        for prefix in self.prefixes:
+            if routes.existing(prefix):
+                everything = prefix == "0.0.0.0/0"
+                raise HostError(
+                    f"there is a route to {prefix} already (ip route show exact {prefix}): "
+                    + ("without --route everything is sent" if everything else "remove it, or")
+                    + (" through the tunnel" if everything else " leave this network out")
+                )
+
     def capture(self) -> None:
-        """Send the prefixes into the tunnel; the TUN must be up."""
+        """Send the prefixes into the tunnel; the TUN must be up. Behind each lies an unreachable
+        route, so that nothing leaves in the clear when the TUN goes down or away."""
+        for prefix in self.prefixes:
+            routes.add(self._journal, prefix, metric=routes.METRIC_LAST)
         for prefix in self.prefixes:
             routes.add(self._journal, prefix, interface=self._tun_index)
+        self._is_captured = True
+
+    def restore(self) -> list[str]:
+        """Put back what was taken away since, such as by the TUN going down and up; the prefixes
+        that were missing. HostError while the TUN is down."""
+        missing = []
+        for prefix in self.prefixes if self._is_captured else ():
+            if not routes.existing(prefix):
+                routes.add(self._journal, prefix, interface=self._tun_index)
+                missing.append(prefix)
+        return missing
 
     def follow(self) -> NextHop | None:
         """Call after any change of the network. Moves the pin if the way to the hub changed, and

@@ -18,11 +18,25 @@ def apply_table(journal: Journal, family: str, name: str, body: str) -> int:
     remove it before the journal is closed."""
     token = journal.record("firewall.table", family=family, name=name)
     try:
-        run(f"{_absent(family, name)}table {family} {name} {{\n{body}\n}}\n")
+        _install(family, name, body)
     except HostError:
         journal.discard(token)
         raise
     return token
+
+
+def keep_table(family: str, name: str, body: str) -> bool:
+    """Install a table of ours again if somebody flushed it away; true when that was so."""
+    try:
+        run(f"list table {family} {name}\n")
+    except HostError:
+        _install(family, name, body)
+        return True
+    return False
+
+
+def _install(family: str, name: str, body: str) -> None:
+    run(f"{_absent(family, name)}table {family} {name} {{\n{body}\n}}\n")
 
 
 @undoes("firewall.table")

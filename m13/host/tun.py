@@ -4,6 +4,7 @@ import contextlib
 import errno
 import fcntl
 import os
+import re
 import struct
 from types import TracebackType
 from typing import Self
@@ -24,13 +25,14 @@ TUNSETOFFLOAD = 0x400454D0
 TUN_F_CSUM, TUN_F_TSO4, TUN_F_TSO_ECN, TUN_F_USO = 0x01, 0x02, 0x08, 0x20 | 0x40
 IN6_ADDR_GEN_MODE_NONE = 1
 MTU_MIN, MTU_MAX = 576, 65535
+NAME = re.compile(r"[A-Za-z0-9_.-]{1,15}")
+RESERVED_NAMES = (".", "..", "all", "default")  # no directory under /proc/sys/net/ipv4/conf is left
 
 
 def check_name(name: str) -> None:
-    """Refuse what the kernel would refuse, or would take for a pattern ("tun%d")."""
-    bad = not name or len(name.encode()) > 15 or name in (".", "..")
-    if bad or any(c in "/:%" or c.isspace() or not c.isprintable() for c in name):
-        raise UsageError(f"{name!r} cannot be a TUN name: 1 to 15 characters, none of / : %")
+    """Fewer names than the kernel takes: ours go into nftables rules and file names as they are."""
+    if not NAME.fullmatch(name) or name in RESERVED_NAMES:
+        raise UsageError(f"{name!r} cannot be a TUN name: 1 to 15 letters, digits, '_', '.' or '-'")
 
 
 class Tun:
@@ -39,6 +41,7 @@ class Tun:
     def __init__(self, name: str, mtu: int, *, flags: int = 0, blocking: bool = True) -> None:
         check_name(name)
         self.name = name
+        self.takes_large_udp = False
         self.fd = _open(name, flags, blocking)
         try:
             with IPRoute() as netlink:
@@ -100,6 +103,7 @@ class Tun:
         """Large TCP and UDP packets and unfinished checksums; needs IFF_VNET_HDR. A note when
         the kernel cannot leave UDP uncut (before Linux 6.2)."""
         base = TUN_F_CSUM | TUN_F_TSO4 | TUN_F_TSO_ECN
+        self.takes_large_udp = True
         try:
             fcntl.ioctl(self.fd, TUNSETOFFLOAD, base | TUN_F_USO)
         except OSError:
@@ -107,6 +111,7 @@ class Tun:
                 fcntl.ioctl(self.fd, TUNSETOFFLOAD, base)
             except OSError as error:
                 raise HostError(f"{self.name} refuses offloads: {error.strerror}") from error
+            self.takes_large_udp = False
             return f"{self.name}: this kernel cuts UDP itself"
         return None
 

@@ -109,10 +109,13 @@ void m13_control_tick(struct m13_path *path, struct m13_peer *peer)
     if (path->now_ns - peer->last_heard_ns > path->timeout_ns) {
         m13_stats_add(path->stats, M13_STAT_sessions_lost, 1);
         m13_report_event(path, M13_EVENT_LOST, peer, 0, NULL);
-        if (path->config.is_hub)
+        if (path->config.is_hub) {
             m13_peers_release(&path->peers, &path->aead, peer->slot);
-        else
+        } else {
             m13_peer_forget_sessions(peer, &path->aead);
+            peer->state = M13_STATE_Handshaking;
+            path->peers.established = 0;
+        }
     } else if (path->now_ns - peer->last_sent_ns >= path->keepalive_ns) {
         m13_stats_add(path->stats, M13_STAT_keepalives_sent, 1);
         m13_control_send(path, peer, M13_TLV_KEEPALIVE, NULL, 0);

@@ -88,6 +88,17 @@ static void finished(struct m13_path *path, struct m13_peer *peer,
     }
 }
 
+/* A node that speaks another version would only see silence: the operator is told. */
+static void version_refused(struct m13_path *path, struct m13_peer *peer)
+{
+    m13_stats_drop(path->stats, M13_DROP_handshake_message);
+    if (path->now_ns - peer->handshake.answered_ns < M13_SECOND_NS)
+        return;
+    peer->handshake.answered_ns = path->now_ns;
+    uint8_t unknown[32] = {0};
+    m13_report_event(path, M13_EVENT_REFUSED, peer, M13_CHANNEL_VERSION_REFUSED, unknown);
+}
+
 static void message_complete(struct m13_path *path, struct m13_peer *peer,
                              const struct m13_frag_message *message, uint8_t key_phase)
 {
@@ -99,7 +110,7 @@ static void message_complete(struct m13_path *path, struct m13_peer *peer,
         if (v2 || (version == 1 && path->config.accept_v1))
             client_hello(path, peer, message, version == 2 ? key_phase : 0);
         else
-            m13_stats_drop(path->stats, M13_DROP_handshake_message);
+            version_refused(path, peer);
     } else if (type == M13_FINISHED && message->length == M13_FINISHED_BYTES) {
         finished(path, peer, message);
     } else {

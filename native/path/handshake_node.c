@@ -190,6 +190,7 @@ void m13_node_confirm(struct m13_path *path, struct m13_peer *peer)
     bool renewed = peer->current != NULL;
     m13_peer_promote(peer, &path->aead, peer->next, path->now_ns);
     peer->state = M13_STATE_Established;
+    path->peers.established = 1;
     peer->last_sent_ns = path->now_ns;
     peer->handshakes++;
     peer->handshake.phase = M13_HANDSHAKE_IDLE;

@@ -52,6 +52,8 @@ int m13_node_create(struct m13_node **out, const struct m13_node_config *config)
         m13_node_destroy(node);
         return error;
     }
+    node->path.peers.slots[0].endpoint.address = config->hub.sin_addr.s_addr;
+    node->path.peers.slots[0].endpoint.port = config->hub.sin_port;
     *out = node;
     return 0;
 }

@@ -142,7 +142,7 @@ struct m13_path {
     uint64_t timeout_ns;
     uint64_t clear_sequence;
     uint64_t random_state;
-    uint64_t next_dump_ns;
+    uint64_t next_dump_ns[2]; /* of frames received, of frames sent */
     uint32_t handshake_generation;
     struct m13_channel *channel;
     struct m13_channel_message message; /* the one being read or written */

@@ -3,7 +3,8 @@
 
 #include <unistd.h>
 
-#define DUMP_INTERVAL_NS (50 * M13_MILLISECOND_NS) /* twenty a second */
+#define DUMP_INTERVAL_NS (50 * M13_MILLISECOND_NS) /* twenty a second of each direction */
+#define DUMP_BURST       20                        /* after a quiet second */
 
 static void push(struct m13_path *path, const struct m13_event *event)
 {
@@ -56,12 +57,24 @@ void m13_report_config(struct m13_path *path, const struct m13_peer *peer,
     push(path, &event);
 }
 
+/* A token bucket kept as one time, so far in the future as tokens are missing. A flood one way
+ * leaves the other way its own: that is where the answers are. */
+static bool dump_allowed(struct m13_path *path, bool sent)
+{
+    uint64_t *next_ns = &path->next_dump_ns[sent];
+    if (*next_ns < path->now_ns)
+        *next_ns = path->now_ns;
+    if (*next_ns - path->now_ns > (DUMP_BURST - 1) * DUMP_INTERVAL_NS)
+        return false;
+    *next_ns += DUMP_INTERVAL_NS;
+    return true;
+}
+
 void m13_report_frame(struct m13_path *path, const struct m13_endpoint *endpoint,
                       const struct m13_wire_frame *frame, uint32_t bytes, bool sent)
 {
-    if (path->now_ns < path->next_dump_ns)
+    if (!dump_allowed(path, sent))
         return;
-    path->next_dump_ns = path->now_ns + DUMP_INTERVAL_NS;
     struct m13_event event = {
         .kind = M13_EVENT_FRAME, .detail = sent, .time_ns = path->now_ns, .bytes = bytes};
     if (endpoint)

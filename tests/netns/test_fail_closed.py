@@ -8,6 +8,7 @@ hub's end shows nothing to a packet socket: XDP takes the tunnel's frames before
 
 import contextlib
 import os
+import signal
 import socket
 import time
 
@@ -19,6 +20,7 @@ from scapy.layers.l2 import ARP, Ether
 from bench import traffic
 from bench.bed import HUB_ADDRESS, HUB_ADDRESS6, INTERNET_ADDRESS, NODE_ADDRESS6, Bed
 from bench.tunnel import PORT, Keys, start_hub, start_node
+from m13.host import firewall
 from tests.netns.capture import Capture
 
 MARK = os.urandom(16)
@@ -29,6 +31,7 @@ TARGETS = [
     (socket.AF_INET6, "2001:db8:99::1"),
     (socket.AF_INET6, HUB_ADDRESS6),
 ]
+RT_SCOPE_LINK = 253  # rtnetlink(7)
 QUICK = ("--keepalive-ms", "100")
 
 
@@ -110,3 +113,58 @@ def test_a_split_tunnel_takes_only_its_prefixes(bed: Bed, keys: Keys) -> None:
     clear = {Ether(data)[IP].dst for data in capture.left if MARK in data and IP in Ether(data)}
     assert clear == {INTERNET_ADDRESS, "203.0.113.99"}
     assert (node.stop(), hub.stop()) == (0, 0)
+
+
+def disturb(bed: Bed, how: str) -> None:
+    with bed.node.netlink() as netlink:
+        index = netlink.link_lookup(ifname="m13tun0")[0]
+        if how in ("TUN down", "TUN down and up"):
+            netlink.link("set", index=index, state="down")
+        if how == "TUN down and up":
+            netlink.link("set", index=index, state="up")
+        if how == "routes deleted":
+            for half in ("0.0.0.0/1", "128.0.0.0/1"):
+                netlink.route("del", dst=half, oif=index, scope=RT_SCOPE_LINK)
+    if how == "firewall flushed":
+        with bed.node.inside():
+            firewall.run("flush ruleset\n")
+        time.sleep(2.5)  # looked for every two seconds
+
+
+@pytest.mark.parametrize(
+    "how", ["TUN down", "TUN down and up", "routes deleted", "firewall flushed"]
+)
+def test_nothing_leaves_when_the_tunnel_is_disturbed_on_the_node(
+    bed: Bed, keys: Keys, how: str
+) -> None:
+    start_hub(bed, keys, *QUICK)
+    start_node(bed, keys).wait_log(r"\btunnel 10\.13\.")
+    disturb(bed, how)
+    time.sleep(0.3)
+    with Capture(bed.node, bed.node_interface, outgoing=True) as capture:
+        for _ in range(5):
+            send_marks(bed)
+            time.sleep(0.1)
+        capture.settle()
+    assert strangers(capture.left) == []
+    if how != "TUN down":
+        assert len(traffic.ping(bed.node, INTERNET_ADDRESS, 3)) == 3
+
+
+@pytest.mark.parametrize("side", ["hub", "node"])
+def test_a_deleted_tun_ends_its_process_with_one_line(bed: Bed, keys: Keys, side: str) -> None:
+    programs = {"hub": start_hub(bed, keys, *QUICK), "node": start_node(bed, keys)}
+    programs["node"].wait_log(r"\btunnel 10\.13\.")
+    namespace = bed.hub if side == "hub" else bed.node
+    with namespace.netlink() as netlink:
+        netlink.link("del", index=netlink.link_lookup(ifname="m13tun0")[0])
+    programs[side].process.wait(10)
+    assert programs[side].process.returncode == 1
+    assert f"m13-{side}: error: m13tun0 was removed" in programs[side].log
+    assert "Traceback" not in programs[side].log
+
+
+def test_a_closed_terminal_ends_the_node_in_order(bed: Bed, keys: Keys) -> None:
+    start_hub(bed, keys, *QUICK)
+    node = start_node(bed, keys)
+    assert node.stop(signal.SIGHUP) == 0

@@ -9,7 +9,7 @@ import time
 
 import pytest
 
-from bench.bed import Bed
+from bench.bed import INTERNET_ADDRESS, Bed
 from bench.traffic import ping
 from bench.tunnel import Keys, Program, ProgramError, start_hub, start_node
 from tests.netns.conftest import assert_all_frames_accounted
@@ -87,6 +87,19 @@ def test_killed_hub_is_a_peer_timeout_at_the_node(bed: Bed, keys: Keys) -> None:
     node.wait_log("E_PEER_TIMEOUT hub", 2)
     assert node.wait_state("Registering", 5)["counters"]["sessions_lost"] == 1
     clean_up(start_hub(bed, keys, *QUICK))
+
+
+def test_a_rekey_loses_nothing(bed: Bed, keys: Keys) -> None:
+    start_hub(bed, keys)
+    node = start_node(bed, keys, "--rekey-seconds", "5")
+    sent = 0
+    until = time.monotonic() + 11.5
+    while time.monotonic() < until:
+        assert len(ping(bed.node, INTERNET_ADDRESS, 50)) == 50
+        sent += 50
+    assert sent > 1000
+    assert node.log.count("session renewed") >= 2
+    assert node.snapshot()["peers"][0]["key_phase"] >= 2
 
 
 def test_a_second_hub_or_node_here_is_refused(bed: Bed, keys: Keys) -> None:
