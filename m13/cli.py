@@ -8,7 +8,6 @@ from pathlib import Path
 import click
 
 from m13 import __version__, identity, log, pqc
-from m13.doctor import run_doctor
 from m13.errors import M13Error
 
 EXIT_INTERRUPTED = 130
@@ -20,7 +19,7 @@ KEY_PATH = click.Path(path_type=Path, dir_okay=False)
 @click.group(
     no_args_is_help=False,
     epilog="Exit status: 0 done; 1 the machine refused, or doctor found a failure; 2 bad argument;"
-    " 3 bad key file; 130 interrupted.",
+    " 3 bad key file; 130 interrupted; 143 terminated. Environment: M13_DEBUG=1, tell more.",
 )
 @click.version_option(__version__, prog_name="m13")
 def m13() -> None:
@@ -55,6 +54,9 @@ def doctor(as_json: bool, interface: str | None) -> int:
 
     Exit status 0 when nothing failed (warnings do not count), 1 when something did.
     """
+    # here and not above, where Ctrl-C while it loads would not be caught
+    from m13.doctor import run_doctor
+
     return run_doctor(interface, as_json)
 
 
@@ -64,7 +66,8 @@ def run(command: click.Command, program: str) -> int:
         with command.make_context(program, sys.argv[1:]) as context:
             status = command.invoke(context)
         # Here and not at exit, where a closed pipe could no longer be caught.
-        sys.stdout.flush()
+        if sys.stdout:  # None when we were started with it closed
+            sys.stdout.flush()
         return status if isinstance(status, int) else 0
     except click.exceptions.Exit as stop:
         return stop.exit_code
@@ -87,7 +90,7 @@ def run(command: click.Command, program: str) -> int:
 
 
 def main() -> None:
-    log.setup(logging.DEBUG if "M13_DEBUG" in os.environ else logging.INFO)
+    log.setup()
     sys.exit(run(m13, "m13"))
 
 

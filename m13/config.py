@@ -2,6 +2,8 @@
 
 import ipaddress
 import os
+import re
+import socket
 import tomllib
 from collections.abc import Callable
 from pathlib import Path
@@ -18,6 +20,12 @@ MTU = click.IntRange(MTU_MIN, MTU_MAX)
 KEEPALIVE_MS = click.IntRange(20, 60_000)
 SERVED_PORT = 443  # shares the port of HTTPS over QUIC, which firewalls let through
 
+HOST_BYTES_MAX = 253
+BROADCAST = ipaddress.IPv4Address("255.255.255.255")
+
+# What a person types to look at something is no setting of a service.
+NOT_IN_FILE = {"config", "help", "version", "monitor", "json", "once"}
+
 # Handshake profiles by the names of docs/PROTOCOL.md §4.
 VERSIONS = {"v1": (1,), "v2": (2,), "both": (1, 2), "v1-full": (1,)}
 
@@ -33,9 +41,33 @@ class HostPort(click.ParamType[tuple[str, int]]):
         host, colon, port = str(value).rpartition(":")
         if not colon:
             host, port = port, str(SERVED_PORT)
-        if not host or not port.isdigit() or not 1 <= int(port) <= 65535:
+        if ":" in host:
+            self.fail(f"'{value}': IPv6 is not supported yet", param, ctx)
+        if not host or not re.fullmatch("[0-9]{1,5}", port) or not 1 <= int(port) <= 65535:
             self.fail(f"'{value}' is not HOST:PORT with a port from 1 to 65535", param, ctx)
+        if not _is_host_name(host):
+            self.fail(f"'{host}' is neither a host name nor an IPv4 address", param, ctx)
+        if not _is_one_host(host):
+            self.fail(f"'{host}' is not the address of one host", param, ctx)
         return host, int(port)
+
+
+def _is_host_name(host: str) -> bool:
+    """Whether the resolver can be asked: its encoding refuses empty and over-long labels."""
+    try:
+        encoded = host.encode("idna")
+    except UnicodeError:
+        return False
+    return len(encoded) <= HOST_BYTES_MAX and host.isprintable() and " " not in host
+
+
+def _is_one_host(host: str) -> bool:
+    """False for an IPv4 literal, in any form the resolver takes, that no single host can have."""
+    try:
+        address = ipaddress.IPv4Address(socket.inet_aton(host))
+    except OSError:
+        return True
+    return not (address.is_multicast or address.is_unspecified or address == BROADCAST)
 
 
 class Interface4(click.ParamType[ipaddress.IPv4Interface]):
@@ -48,8 +80,11 @@ class Interface4(click.ParamType[ipaddress.IPv4Interface]):
             interface = ipaddress.IPv4Interface(value)
         except ValueError:
             self.fail(f"'{value}' is not an IPv4 address with a prefix length", param, ctx)
-        if interface.ip == interface.network.network_address or interface.network.prefixlen > 30:
+        network = interface.network
+        if network.prefixlen > 30:
             self.fail(f"'{value}' leaves no room for hub and nodes", param, ctx)
+        if interface.ip in (network.network_address, network.broadcast_address):
+            self.fail(f"'{value}' is no host's address in {network}", param, ctx)
         return interface
 
 
@@ -75,12 +110,41 @@ def _read_file(ctx: click.Context, _param: click.Parameter, path: Path | None) -
         raise ConfigurationError(f"cannot read {path}: {error.strerror}") from error
     except ValueError as error:
         raise ConfigurationError(f"{path}: {error}") from error
-    known = {option[2:]: p.name for p in ctx.command.params for option in p.opts}
-    for name in table:
-        if name not in known or name == "config":
+    known = {o[2:]: p for p in ctx.command.params for o in p.opts if o.startswith("--")}
+    defaults: dict[str, Any] = {}
+    for name, value in table.items():
+        parameter = known.get(name)
+        if parameter is None:
             raise ConfigurationError(f"{path}: '{name}' is no option of {ctx.command_path}")
-    ctx.default_map = {str(known[name]): value for name, value in table.items()}
+        if name in NOT_IN_FILE:
+            raise ConfigurationError(f"{path}: '{name}' belongs on the command line")
+        if str(parameter.name) in defaults:
+            raise ConfigurationError(f"{path}: '{name}' is given under two names")
+        _check_entry(ctx, path, name, value, parameter)
+        defaults[str(parameter.name)] = value
+    ctx.default_map = defaults
     return path
+
+
+def _check_entry(
+    ctx: click.Context, path: Path, name: str, value: Any, parameter: click.Parameter
+) -> None:
+    """Strictly by the option's type: left to itself, click takes 1 and "yes" for true."""
+    if isinstance(parameter, click.Option) and parameter.is_flag:
+        good, wanted = isinstance(value, bool), "true or false"
+    elif isinstance(parameter.type, click.IntRange):
+        good, wanted = isinstance(value, int) and not isinstance(value, bool), "an integer"
+    elif parameter.multiple:
+        good = isinstance(value, list) and all(isinstance(entry, str) for entry in value)
+        wanted = "a list of strings"
+    else:
+        good, wanted = isinstance(value, str), "a string"
+    if not good:
+        raise ConfigurationError(f"{path}: {name} must be {wanted}, not {value!r}")
+    try:
+        parameter.type_cast_value(ctx, value)
+    except click.BadParameter as error:
+        raise click.BadParameter(f"{error.message} (in {path})", ctx, parameter) from error
 
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -90,7 +154,9 @@ def shared_options(function: F) -> F:
     """Options that mean the same on both ends."""
     for option in reversed(
         [
-            click.option("--tunnel", is_flag=True, help="Serve the tunnel."),
+            click.option(
+                "--tunnel", is_flag=True, help="Serve the tunnel (hub) or connect (node)."
+            ),
             click.option("--monitor", is_flag=True, help="Watch the one that runs here."),
             click.option("--json", "as_json", is_flag=True, help="With --monitor: JSON lines."),
             click.option("--once", is_flag=True, help="With --monitor: one look, then exit."),

@@ -1,4 +1,4 @@
-"""The parent's half of the handshake worker: start it, notice its death, start it again."""
+"""The parent's half of the handshake worker: start it, notice its death or silence, restart it."""
 
 import base64
 import contextlib
@@ -6,6 +6,7 @@ import json
 import logging
 import os
 import select
+import signal
 import subprocess
 import sys
 import time
@@ -14,7 +15,7 @@ from typing import Any
 
 from m13.errors import HostError
 from m13.identity import Identity
-from native.channel import Channel
+from native.channel import REQUESTS, Channel
 
 log = logging.getLogger("m13.handshake")
 
@@ -23,6 +24,7 @@ CLOSE_SECONDS = 1.0
 RESTART_SECONDS_MIN = 0.1
 RESTART_SECONDS_MAX = 5.0
 STABLE_SECONDS = 30.0  # a worker that lived this long restarts without delay
+HUNG_SECONDS = 10.0  # requests that wait while none is taken: one takes milliseconds
 
 
 def hub_configuration(
@@ -74,6 +76,9 @@ class HandshakeWorker:
         self._started = 0.0
         self._restart_seconds = RESTART_SECONDS_MIN
         self._restart_at = 0.0
+        self._last_words = ""
+        self._head: int | None = None  # of the request ring, if something waited at the last look
+        self._moved = 0.0  # when that head was first seen
 
     @property
     def pid(self) -> int | None:
@@ -83,16 +88,21 @@ class HandshakeWorker:
         """Returns when the worker serves; HostError with its own words when it cannot."""
         self._spawn()
         if not self._read_ready(READY_SECONDS):
-            said = self._last_words
+            said = self._last_words or self._silence()
             self.close()
             raise HostError(f"the handshake worker did not start: {said}")
 
     def poll(self) -> bool:
-        """True when the worker serves. Starts a dead one again, with back-off; never blocks."""
+        """True when the worker serves. Kills one that hangs and starts a dead one again, with
+        back-off; never blocks."""
         process = self._process
-        if process and process.poll() is None:
-            return self._ready or self._read_ready(0)
         now = time.monotonic()
+        if process and process.poll() is None:
+            if self._hangs(now):
+                log.error("handshake worker took no request for %.0f s: killing it", HUNG_SECONDS)
+                process.kill()
+                return False
+            return self._ready or self._read_ready(0)
         if process:
             self._died(process, now)
         if now >= self._restart_at:
@@ -127,7 +137,8 @@ class HandshakeWorker:
         link = self._link
         descriptors = (link.memory_fd, link.request_fd, link.answer_fd)
         self._ready = False
-        self._last_words = "no answer within 5 s"
+        self._last_words = ""
+        self._head = None
         self._started = time.monotonic()
         # -P: nothing is imported from the working directory. A session of its own: Ctrl-C in the
         # terminal is the parent's to handle.
@@ -153,22 +164,44 @@ class HandshakeWorker:
         if readable:
             line = self._process.stdout.readline().decode(errors="replace").strip()
             self._ready = line == "ready"
-            self._last_words = line.removeprefix("failed: ") or "it ended at once"
+            self._last_words = "" if self._ready else line.removeprefix("failed: ")
         return self._ready
 
     def _died(self, process: subprocess.Popen[bytes], now: float) -> None:
-        if self._ready:
-            log.warning("handshake worker ended with status %d", process.returncode)
-        else:
-            log.error("handshake worker ended before it served: %s", self._last_words)
+        if not self._ready:
+            self._read_ready(0)
         self._close_pipes(process)
         self._process = None
+        pause = 0.0
         if now - self._started > STABLE_SECONDS:
             self._restart_seconds = RESTART_SECONDS_MIN
-            self._restart_at = now
-            return
-        self._restart_at = now + self._restart_seconds
-        self._restart_seconds = min(2 * self._restart_seconds, RESTART_SECONDS_MAX)
+        else:
+            pause = self._restart_seconds
+            self._restart_seconds = min(2 * pause, RESTART_SECONDS_MAX)
+        self._restart_at = now + pause
+        when = "" if self._ready else " before it served"
+        said = f" ({self._last_words})" if self._last_words else ""
+        how = _describe_end(process.returncode)
+        log.error("handshake worker %s%s%s: restarting in %g s", how, when, said, pause)
+
+    def _silence(self) -> str:
+        """What to say of a worker that said nothing."""
+        assert self._process
+        try:
+            # Its standard output may have ended a moment before it does.
+            return f"it {_describe_end(self._process.wait(CLOSE_SECONDS))}"
+        except subprocess.TimeoutExpired:
+            return f"no answer within {READY_SECONDS:.0f} s"
+
+    def _hangs(self, now: float) -> bool:
+        sent, received = self._link.progress(REQUESTS)
+        waiting = None if sent == received else received
+        if waiting is None or waiting != self._head:
+            self._head, self._moved = waiting, now
+        if now - self._moved <= HUNG_SECONDS:
+            return False
+        self._moved = now  # a killed process may take its time: say it once
+        return True
 
     @staticmethod
     def _close_pipes(process: subprocess.Popen[bytes]) -> None:
@@ -176,6 +209,15 @@ class HandshakeWorker:
             if pipe:
                 with contextlib.suppress(BrokenPipeError):
                     pipe.close()
+
+
+def _describe_end(status: int) -> str:
+    if status >= 0:
+        return f"ended with status {status}"
+    try:
+        return f"was killed by {signal.Signals(-status).name}"
+    except ValueError:
+        return f"was killed by signal {-status}"
 
 
 def _base64(data: bytes) -> str:

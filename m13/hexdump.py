@@ -24,4 +24,6 @@ def describe(event: Event) -> list[str]:
         row = frame[offset : offset + 16]
         text = "".join(chr(byte) if 32 <= byte < 127 else "." for byte in row)
         lines.append(f"  {offset:04x}  {row.hex(' '):<47}  {text}")
+    if event.frame_bytes > len(frame):
+        lines.append(f"  … {event.frame_bytes - len(frame)} more bytes")
     return lines

@@ -15,8 +15,11 @@ class _ColourFormatter(logging.Formatter):
         return f"{colour}{line}{RESET}" if colour else line
 
 
-def setup(level: int = logging.INFO) -> None:
-    """Send what the loggers below "m13" say to stderr as `HH:MM:SS name message`."""
+def setup() -> None:
+    """Send what the loggers below "m13" say to stderr as `HH:MM:SS name message`.
+
+    M13_DEBUG=1 in the environment makes every command tell more.
+    """
     coloured = sys.stderr.isatty() and "NO_COLOR" not in os.environ
     formatter = (_ColourFormatter if coloured else logging.Formatter)(
         "%(asctime)s %(name)s %(message)s", "%H:%M:%S"
@@ -25,4 +28,5 @@ def setup(level: int = logging.INFO) -> None:
     handler.setFormatter(formatter)
     logger = logging.getLogger("m13")
     logger.handlers = [handler]
-    logger.setLevel(level)
+    debugging = os.environ.get("M13_DEBUG", "0") not in ("", "0")
+    logger.setLevel(logging.DEBUG if debugging else logging.INFO)

@@ -42,7 +42,8 @@ def run_monitor(
     once: bool = False,
     interval: float = 1.0,
 ) -> None:
-    """Watch until the tunnel exits or the user does. HostError when there is nothing to watch."""
+    """Watch until the tunnel exits or the user does. HostError when there is nothing to watch, or
+    `once` shows what a dead process left behind."""
     with TelemetryReader.open(role, tun_name) as reader, _interruptible():
         if not once and not reader.is_alive():
             raise HostError(f"m13-{role} (pid {reader.pid}) has exited: nothing to watch")
@@ -52,6 +53,8 @@ def run_monitor(
             _print_each(reader, once, interval, _plain_line)
         else:
             _draw_each(reader, interval)
+        if once and not reader.is_alive():
+            raise HostError(f"m13-{role} (pid {reader.pid}) has exited: these are its last numbers")
         if not once and not reader.is_alive():
             # Not among the lines of JSON.
             print(f"m13-{role} (pid {reader.pid}) has exited", file=sys.stderr if json else None)

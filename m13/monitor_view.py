@@ -6,13 +6,13 @@ from rich.panel import Panel
 from rich.table import Table
 from rich.text import Text
 
-from m13.telemetry_layout import TEXTS, Snapshot
+from m13.telemetry_layout import EXITED, TEXTS, Snapshot
 
 TRAFFIC = (
-    ("from the network", "received_packets", "received_bytes"),
-    ("to the network", "sent_packets", "sent_bytes"),
-    ("from the TUN", "tun_read_packets", "tun_read_bytes"),
-    ("to the TUN", "tun_written_packets", "tun_written_bytes"),
+    ("from network", "received_packets", "received_bytes"),
+    ("to network", "sent_packets", "sent_bytes"),
+    ("from TUN", "tun_read_packets", "tun_read_bytes"),
+    ("to TUN", "tun_written_packets", "tun_written_bytes"),
     ("opened", "aead_ok", None),
     ("did not verify", "aead_failed", None),
     ("sealed", "aead_sealed", None),
@@ -28,9 +28,11 @@ GAUGES = (
     ("lent to the TUN", "tun_outstanding", None),
     ("peers in a handshake", "peers_pending", None),
 )
-STATE_STYLES = {"Established": "green", "Disconnected": "red"}
+STATE_STYLES = {"Established": "green", "Disconnected": "red", EXITED: "red"}
 SILENT_SECONDS = 1.0
 HEIGHT_FOR_STAGES = 32
+HEIGHT_BUT_DROPS = 17  # and the gauges; what is left is for kinds of drops
+WIDTH_FOR_ALL = 100  # below it there are fewer columns
 
 
 def draw(previous: Snapshot | None, snapshot: Snapshot, console: Console) -> Group:
@@ -41,14 +43,18 @@ def draw(previous: Snapshot | None, snapshot: Snapshot, console: Console) -> Gro
     left: list[RenderableType] = [_traffic(previous, snapshot)]
     if console.height >= HEIGHT_FOR_STAGES:
         left += [Text(), _stages(previous, snapshot)]
-    right = [_drops(previous, snapshot), Text(), _gauges(snapshot)]
+    is_wide = console.width >= WIDTH_FOR_ALL
+    gauges = _gauges(snapshot)
+    kinds_max = max(3, console.height - HEIGHT_BUT_DROPS - gauges.row_count)
+    right = [_drops(previous, snapshot, kinds_max, is_wide), Text(), gauges]
     panels.add_row(
         Panel(Group(*left), title="traffic"), Panel(Group(*right), title="drops and queues")
     )
     top = Group(_header(snapshot), panels)
     lines_left = console.height - len(console.render_lines(top, pad=False))
     # Frame, heading with its rule, and the line for those not shown.
-    return Group(top, Panel(_peers(snapshot, max(1, lines_left - 5)), title="peers"))
+    peers = _peers(snapshot, max(1, lines_left - 5), is_wide)
+    return Group(top, Panel(peers, title="peers"))
 
 
 def human(number: float) -> str:
@@ -110,7 +116,7 @@ def _per_second(previous: Snapshot | None, snapshot: Snapshot, name: str) -> flo
 
 
 def _traffic(previous: Snapshot | None, snapshot: Snapshot) -> Table:
-    table = _table("packets", "per second", "bit/s", "total")
+    table = _table("packets", "per s", "bit/s", "total")
     for label, packets, octets in TRAFFIC:
         total = snapshot["counters"][packets]
         alarming = packets == "aead_failed" and total
@@ -135,17 +141,25 @@ def _stages(previous: Snapshot | None, snapshot: Snapshot) -> Table:
     return table
 
 
-def _drops(previous: Snapshot | None, snapshot: Snapshot) -> RenderableType:
-    table = _table("dropped", "now", "total", "reason")
-    table.columns[3].justify = "left"
-    table.columns[3].overflow = "ellipsis"
-    table.columns[3].ratio = 1
-    for name, total in snapshot["drops"].items():
-        if total:
-            now = _delta(previous, snapshot, "drops", name)
-            style = "yellow" if now else ""
-            table.add_row(name, human(now), human(total), TEXTS["drop", name], style=style)
-    return table if table.row_count else Text("nothing dropped", "dim")
+def _drops(
+    previous: Snapshot | None, snapshot: Snapshot, rows_max: int, is_wide: bool
+) -> RenderableType:
+    """The most frequent first."""
+    table = _table("dropped", "now", "total", *(["reason"] if is_wide else []))
+    for column in table.columns[3:]:
+        column.justify = "left"
+        column.overflow = "ellipsis"
+        column.ratio = 1
+    drops = sorted(((name, n) for name, n in snapshot["drops"].items() if n), key=lambda d: -d[1])
+    for name, total in drops[:rows_max]:
+        now = _delta(previous, snapshot, "drops", name)
+        cells = [name, human(now), human(total), *([TEXTS["drop", name]] if is_wide else [])]
+        table.add_row(*cells, style="yellow" if now else "")
+    return _limited(table, len(drops) - rows_max) if drops else Text("nothing dropped", "dim")
+
+
+def _limited(table: Table, hidden: int) -> RenderableType:
+    return Group(table, Text(f"{hidden} more", "dim")) if hidden > 0 else table
 
 
 def _gauges(snapshot: Snapshot) -> Table:
@@ -159,14 +173,17 @@ def _gauges(snapshot: Snapshot) -> Table:
     return table
 
 
-def _peers(snapshot: Snapshot, rows_max: int) -> RenderableType:
+def _peers(snapshot: Snapshot, rows_max: int, is_wide: bool) -> RenderableType:
     """The busiest first; silent ones are pointed out."""
     peers = sorted(snapshot["peers"], key=lambda p: -(p["received_bytes"] + p["sent_bytes"]))
     if not peers:
         return Text("nobody yet", "dim")
-    table = _table("name", "state", "endpoint", "tunnel", "heard", "session", "in", "out")
-    for index in (1, 2, 3):
-        table.columns[index].justify = "left"
+    tunnel, session = (["tunnel"], ["session"]) if is_wide else ([], [])
+    table = _table("name", "state", "endpoint", *tunnel, "heard", *session, "in", "out")
+    for column in table.columns:
+        if column.header in ("state", "endpoint", "tunnel"):
+            column.justify = "left"
+        column.overflow = "ellipsis"
     for peer in peers[:rows_max]:
         heard = peer["last_heard_seconds"]
         quiet = heard is None or heard > SILENT_SECONDS
@@ -175,11 +192,10 @@ def _peers(snapshot: Snapshot, rows_max: int) -> RenderableType:
             Text(peer["name"] or "-"),
             Text(peer["state"], state_style),
             peer["endpoint"],
-            peer["tunnel_address"],
+            *([peer["tunnel_address"]] if is_wide else []),
             Text(age(heard), "yellow" if quiet else ""),
-            age(peer["session_age_seconds"]),
+            *([age(peer["session_age_seconds"])] if is_wide else []),
             human(peer["received_bytes"]) + "B",
             human(peer["sent_bytes"]) + "B",
         )
-    hidden = len(peers) - rows_max
-    return Group(table, Text(f"{hidden} more", "dim")) if hidden > 0 else table
+    return _limited(table, len(peers) - rows_max)

@@ -143,7 +143,7 @@ class TelemetryReader:
 
     @classmethod
     def open(cls, role: str, tun_name: str | None = None, directory: Path = DIRECTORY) -> Self:
-        """The page of this network namespace, else the only one there is."""
+        """The page of this network namespace; when it has none, the only one there is."""
         return cls(_find(role, tun_name, directory))
 
     def __enter__(self) -> Self:
@@ -227,21 +227,43 @@ def _owner_pid(descriptor: int) -> int | str:
 
 
 def _find(role: str, tun_name: str | None, directory: Path) -> Path:
-    """Living pages before dead ones, those of our own namespace before others."""
+    """Pages of our own namespace before others, and of those the living before the dead: who asks
+    where a tunnel has died wants to know that, not how another one fares."""
     here = _namespace()
     best: dict[tuple[bool, bool], list[Path]] = {}
     for path in sorted(directory.glob(f"m13.{role}.*.*")):
         tun, _, inode = path.name.removeprefix(f"m13.{role}.").rpartition(".")
         if tun_name in (None, tun) and _is_trusted(path):
-            best.setdefault((_is_living(path), inode == str(here)), []).append(path)
+            best.setdefault((inode == str(here), _is_living(path)), []).append(path)
     if not best:
         wanted = f" with TUN {tun_name}" if tun_name else ""
         raise HostError(f"no m13-{role}{wanted} is running here: start one, or look as root")
     paths = best[max(best)]
     if len(paths) > 1:
-        names = ", ".join(path.name.split(".", 2)[2].rpartition(".")[0] for path in paths)
-        raise HostError(f"several m13-{role} are running: choose one with --tun-name ({names})")
+        raise HostError(_several(role, max(best), paths))
     return paths[0]
+
+
+def _several(role: str, found: tuple[bool, bool], paths: list[Path]) -> str:
+    is_here, is_living = found
+    names = ", ".join(
+        f"{path.name.split('.', 2)[2].rpartition('.')[0]}: pid {_pid_of(path)}" for path in paths
+    )
+    what = "are running" if is_living else "have exited"
+    where = "here" if is_here else "in other network namespaces"
+    how = "with --tun-name" if is_here else "with --tun-name, or ask in its namespace"
+    return f"several m13-{role} {what} {where}: choose one {how} ({names})"
+
+
+def _pid_of(path: Path) -> int | str:
+    try:
+        descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
+    except OSError:
+        return "unknown"
+    try:
+        return _owner_pid(descriptor)
+    finally:
+        os.close(descriptor)
 
 
 def _is_trusted(path: Path) -> bool:

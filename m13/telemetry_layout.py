@@ -11,6 +11,7 @@ from native import stats
 
 Snapshot = dict[str, Any]
 
+EXITED = "Exited"  # a dead process has no state of its own, whatever it wrote last
 TICK_AGE_MAX_NS = 3_000_000_000
 WRITER_NAMES = {stats.WRITER_WORKER: "worker", stats.WRITER_TUN: "tun"}
 TEXTS = {(field.group, field.name): field.text for field in stats.FIELDS}
@@ -59,7 +60,7 @@ def describe(page: np.ndarray, now_ns: int, is_alive: bool) -> Snapshot:
         "pid": int(page["pid"]),
         "stale": _stale(page, now_ns, is_alive),
         "sampled_ns": now_ns,
-        "state": _state(page["state"]),
+        "state": _state(page["state"]) if is_alive else EXITED,
         "up_seconds": _up_seconds(page, now_ns),
         "session_setup_ms": _session_setup_ms(page),
         "interface": text(page["interface_name"]),

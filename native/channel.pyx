@@ -178,6 +178,13 @@ cdef class Channel:
         self.alive()
         return self.ptr.answer_fd
 
+    def progress(self, int direction):
+        """(sent, received): messages of a direction so far, modulo 2^32, as either end says."""
+        cdef uint32_t sent, received
+        self.alive()
+        c.m13_channel_progress(self.ptr, <c.m13_channel_direction>direction, &sent, &received)
+        return sent, received
+
     @property
     def malformed_count(self):
         """Messages and ring positions this end refused."""

@@ -132,6 +132,60 @@ def test_log_lines_are_coloured_on_a_terminal_only(on_terminal: bool, colour: by
     assert (b"\x1b" in output) == on_terminal
 
 
+@pytest.mark.parametrize(("debug", "told"), [(None, False), ("", False), ("0", False), ("1", True)])
+def test_m13_debug_makes_every_command_tell_more(debug: str | None, told: bool) -> None:
+    script = "import logging; from m13 import log; log.setup(); logging.getLogger('m13').debug('x')"
+    environment = {name: value for name, value in os.environ.items() if name != "M13_DEBUG"}
+    if debug is not None:
+        environment["M13_DEBUG"] = debug
+    answer = subprocess.run(
+        [sys.executable, "-c", script], capture_output=True, env=environment, check=True
+    )
+    assert (b"m13 x" in answer.stderr) == told
+
+
+@pytest.mark.parametrize("module", ["m13.cli", "hub.cli", "node.cli"])
+def test_what_loads_slowly_is_not_loaded_before_errors_are_caught(module: str) -> None:
+    script = f"import sys, {module}; print(*sys.modules)"
+    answer = subprocess.run([sys.executable, "-c", script], capture_output=True, check=True)
+    assert not {"numpy", "rich", "pyroute2"} & set(answer.stdout.decode().split())
+
+
+@pytest.mark.parametrize(
+    ("module", "words"),
+    [
+        ("m13.cli", "130 143 M13_DEBUG"),
+        (
+            "hub.cli",
+            "/etc/m13/identity /etc/m13/nodes.toml 130 143 M13_MOCK_CMDLINE M13_RUN_DIR M13_DEBUG",
+        ),
+        (
+            "node.cli",
+            "/etc/m13/identity /etc/m13/known_hubs 130 143 (node) M13_RUN_DIR M13_DEBUG",
+        ),
+    ],
+)
+def test_help_names_defaults_statuses_and_environment(module: str, words: str) -> None:
+    answer = subprocess.run(
+        [sys.executable, "-m", module, "--help"], capture_output=True, text=True, timeout=60
+    )
+    assert answer.returncode == 0
+    for word in words.split():
+        assert word in " ".join(answer.stdout.split())
+
+
+def test_a_closed_stdout_is_no_error() -> None:
+    script = (
+        "import sys, click; from m13.cli import run\n"
+        "sys.argv = ['prog']\n"
+        "sys.exit(run(click.Command('prog', callback=lambda: 7), 'prog'))"
+    )
+    answer = subprocess.run(
+        ["sh", "-c", '"$0" -c "$1" >&-', sys.executable, script], stderr=subprocess.PIPE, timeout=60
+    )
+    assert (answer.returncode, answer.stderr) == (7, b"")
+
+
 def test_log_setup_twice_prints_once() -> None:
     logger = logging.getLogger("m13")
     before = logger.handlers[:], logger.level

@@ -1,6 +1,7 @@
 """Two real worker processes on real channels: the handshake, their privileges, their deaths."""
 
 import contextlib
+import logging
 import os
 import select
 import signal
@@ -10,7 +11,7 @@ import time
 
 import pytest
 
-from m13 import pqc
+from m13 import handshake_process, pqc
 from m13.errors import HostError
 from m13.handshake_process import HandshakeWorker, hub_configuration, node_configuration
 from m13.identity import Identity, fingerprint
@@ -218,6 +219,53 @@ def test_worker_that_keeps_dying_is_restarted_with_growing_pauses(hub):
         times.append(time.monotonic() - begin)
     # lower bounds, which no load can break: a pause is waited out before the next start
     assert all(took >= pause for took, pause in zip(times, (0.1, 0.2, 0.4), strict=True))
+
+
+def test_a_death_is_told_with_its_cause_and_when_the_next_start_is(hub, caplog):
+    _, worker = hub
+    with caplog.at_level(logging.WARNING, "m13.handshake"):
+        os.kill(worker.pid, signal.SIGKILL)
+        wait_until(lambda: not worker.poll())
+        # the next one dies before it serves, and without a word
+        wait_until(lambda: worker.poll() or worker.restarts == 1)
+        os.kill(worker.pid, signal.SIGTERM)
+        wait_until(lambda: len(caplog.messages) == 2 or worker.poll())
+    assert caplog.messages == [
+        "handshake worker was killed by SIGKILL: restarting in 0.1 s",
+        "handshake worker was killed by SIGTERM before it served: restarting in 0.2 s",
+    ]
+
+
+def test_worker_that_takes_no_request_is_killed_and_replaced(hub, caplog, monkeypatch):
+    link, worker = hub
+    monkeypatch.setattr(handshake_process, "HUNG_SECONDS", 0.3)
+    first = worker.pid
+    os.kill(first, signal.SIGSTOP)
+    end = time.monotonic() + 0.5
+    while time.monotonic() < end:  # nothing waits: silence is no fault
+        assert worker.poll()
+        time.sleep(0.02)
+    assert link.send(REQUESTS, ASK_FINISHED, 5, 9, b"waiting")
+    begin = time.monotonic()
+    wait_until(lambda: not worker.poll())
+    assert time.monotonic() - begin >= 0.3
+    monkeypatch.undo()
+    wait_until(lambda: worker.poll() and worker.pid != first)
+    assert reason(receive(link)) == channel.MALFORMED
+    assert caplog.messages[-2:] == [
+        "handshake worker took no request for 0 s: killing it",
+        "handshake worker was killed by SIGKILL: restarting in 0.1 s",
+    ]
+
+
+def test_answering_worker_is_left_alone_however_long_it_is_asked(hub, monkeypatch):
+    link, worker = hub
+    monkeypatch.setattr(handshake_process, "HUNG_SECONDS", 0.05)
+    end = time.monotonic() + 0.5
+    while time.monotonic() < end:
+        ask(link, ASK_FINISHED, b"")
+        assert worker.poll()
+    assert worker.restarts == 0
 
 
 def test_close_ends_the_worker_and_leaves_no_descriptor():

@@ -92,7 +92,7 @@ def test_pipe_gets_plain_log_lines() -> None:
     assert len(lines) >= 3
     for line in lines[:-1]:
         assert " m13.hub RX:" in line
-        assert " State:Established Up:" in line
+        assert (" State:Exited Up:" if "has exited" in line else " State:Established Up:") in line
         assert "\x1b" not in line
 
 
@@ -119,8 +119,18 @@ def test_page_of_a_killed_process_is_not_watched_but_can_be_looked_at() -> None:
         try:
             with pytest.raises(HostError, match=rf"\(pid {process.pid}\) has exited"):
                 run_monitor("hub", TUN)
-            monitor = start_monitor(", once=True", stdout=subprocess.PIPE)
-            assert monitor.communicate(timeout=20)[0].endswith("(the process has exited)\n")
+            shown = []
+            for arguments in ("--once", "--once --json"):
+                command = [sys.executable, "-m", "hub.cli", "--monitor", "--tun-name", TUN]
+                monitor = subprocess.run(
+                    [*command, *arguments.split()], capture_output=True, text=True, timeout=20
+                )
+                assert monitor.returncode == 1
+                assert monitor.stderr.startswith("m13-hub: error: m13-hub (pid ")
+                shown.append(monitor.stdout)
+            assert " State:Exited Up:" in shown[0]
+            assert shown[0].endswith("(the process has exited)\n")
+            assert json.loads(shown[1])["state"] == "Exited"
         finally:
             path.unlink()
 
@@ -188,6 +198,44 @@ def test_view_fits_its_terminal_but_for_the_smallest(width: int, height: int) ->
     lines = console.render_lines(draw(first, second, console), pad=False)
     assert len(lines) <= height or height < 24
     assert "more" in "".join(segment.text for line in lines for segment in line)
+
+
+def test_nothing_worth_reading_is_cut_on_a_small_terminal() -> None:
+    with owner(), TelemetryReader.open("hub", TUN) as reader:
+        snapshot = reader.snapshot()
+    busy = json.loads(json.dumps(snapshot))
+    busy["sampled_ns"] += 1_000_000_000
+    busy["drops"] = dict.fromkeys(busy["drops"], 12_345)
+    for name in ("ring_to_tun", "fill_outstanding", "tun_outstanding"):
+        busy["gauges"][name] = 8192
+    busy["counters"] = dict.fromkeys(busy["counters"], 123_456_789)
+    busy["peers"][0] |= {"name": "kria-1", "endpoint": "198.51.100.200:65535"}
+    busy["peers"][0] |= {"received_bytes": 999_900_000, "sent_bytes": 123_456}
+    console = Console(width=80, height=24, force_terminal=True)
+    drawn = console.render_lines(draw(snapshot, busy, console), pad=False)
+    lines = ["".join(segment.text for segment in line) for line in drawn]
+    text = "\n".join(lines)
+    assert max(map(len, lines)) <= 80
+    assert len(lines) <= 24
+    assert "…" not in text
+    for word in (
+        *("packets", "per s", "bit/s", "total", "from network", "did not verify"),
+        *("dropped", "now", "frames and queues", "count", "123M", "12.3k", "more"),
+        *("name", "state", "endpoint", "heard", "kria-1", "Established"),
+        *("198.51.100.200:65535", "1.0GB", "123kB"),
+    ):
+        assert word in text, word
+
+
+def test_wide_terminal_has_every_column() -> None:
+    with owner(), TelemetryReader.open("hub", TUN) as reader:
+        snapshot = reader.snapshot()
+    snapshot["drops"]["replay"] = 1
+    console = Console(width=100, height=40, force_terminal=True)
+    drawn = console.render_lines(draw(None, snapshot, console), pad=False)
+    text = "".join(segment.text for line in drawn for segment in line)
+    for word in ("reason", "tunnel", "session", "cycles/packet", "endpoint"):
+        assert word in text, word
 
 
 def test_log_line_counts_since_the_previous_snapshot() -> None:

@@ -199,6 +199,7 @@ def test_living_owner_is_refused_and_a_killed_one_replaced(directory: Path) -> N
             kill(owner)
         assert not reader.is_alive()
         assert reader.snapshot()["stale"] == "the process has exited"
+        assert reader.snapshot()["state"] == "Exited"
         with TelemetryPage.create("hub", "t0", directory):
             assert not reader.is_alive()  # what it reads is the old page still
             with TelemetryReader.open("hub", "t0", directory) as other:
@@ -247,7 +248,10 @@ def test_one_of_several_is_chosen_by_tun(directory: Path) -> None:
         TelemetryPage.create("hub", "t0", directory),
         TelemetryPage.create("hub", "t.1", directory),
     ):
-        with pytest.raises(HostError, match=r"--tun-name \(t\.1, t0\)"):
+        pid = os.getpid()
+        with pytest.raises(
+            HostError, match=rf"here: choose one with --tun-name \(t\.1: pid {pid}, t0: pid"
+        ):
             TelemetryReader.open("hub", directory=directory)
         with TelemetryReader.open("hub", "t.1", directory) as reader:
             assert reader.snapshot()["tun"] == "t.1"
@@ -255,9 +259,7 @@ def test_one_of_several_is_chosen_by_tun(directory: Path) -> None:
             TelemetryReader.open("node", directory=directory)
 
 
-def test_own_namespace_is_preferred_and_any_living_page_before_a_dead_one(
-    directory: Path,
-) -> None:
+def test_own_namespace_is_preferred_even_when_only_a_dead_page_is_there(directory: Path) -> None:
     elsewhere = directory / "m13.hub.t1.1"
     with TelemetryPage.create("hub", "t1", directory) as other:
         other.path.rename(elsewhere)
@@ -266,9 +268,31 @@ def test_own_namespace_is_preferred_and_any_living_page_before_a_dead_one(
             TelemetryReader.open("hub", directory=directory) as reader,
         ):
             assert reader.snapshot()["tun"] == "t0"
-        kill(start_owner(directory, "t2"))
         with TelemetryReader.open("hub", directory=directory) as reader:
             assert reader.path == elsewhere
+        kill(start_owner(directory, "t2"))
+        with TelemetryReader.open("hub", directory=directory) as reader:
+            assert reader.snapshot()["tun"] == "t2"
+            assert not reader.is_alive()
+        with (
+            TelemetryPage.create("hub", "t0", directory),
+            TelemetryReader.open("hub", directory=directory) as reader,
+        ):
+            assert reader.snapshot()["tun"] == "t0"
+
+
+def test_several_elsewhere_are_named_with_their_pids(directory: Path) -> None:
+    owners = [start_owner(directory, "t0")]
+    try:
+        (directory / f"m13.hub.t0.{NAMESPACE}").rename(directory / "m13.hub.t0.1")
+        owners.append(start_owner(directory, "t0"))
+        (directory / f"m13.hub.t0.{NAMESPACE}").rename(directory / "m13.hub.t0.2")
+        pids = rf"\(t0: pid {owners[0].pid}, t0: pid {owners[1].pid}\)"
+        with pytest.raises(HostError, match=rf"in other network namespaces.* {pids}"):
+            TelemetryReader.open("hub", "t0", directory)
+    finally:
+        for owner in owners:
+            kill(owner)
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="needs root to make a file of another user")

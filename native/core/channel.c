@@ -215,3 +215,11 @@ void m13_channel_destroy(struct m13_channel *channel)
     }
     free(channel);
 }
+
+void m13_channel_progress(const struct m13_channel *channel, enum m13_channel_direction direction,
+                          uint32_t *sent, uint32_t *received)
+{
+    const struct shared_ring *ring = &channel->memory->rings[direction];
+    *sent = atomic_load_explicit(&ring->tail, memory_order_relaxed);
+    *received = atomic_load_explicit(&ring->head, memory_order_relaxed);
+}

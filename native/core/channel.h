@@ -115,6 +115,10 @@ void m13_channel_destroy(struct m13_channel *channel);
 bool m13_channel_send(struct m13_channel *channel, enum m13_channel_direction direction,
                       const struct m13_channel_message *message);
 
+/* Any thread of either end: how far the two have come, as they say themselves. */
+void m13_channel_progress(const struct m13_channel *channel, enum m13_channel_direction direction,
+                          uint32_t *sent, uint32_t *received);
+
 /* Single consumer of that direction. False: nothing well-formed is waiting; what is malformed is
  * skipped and counted. Only the first `length` payload bytes of `out` are written. */
 bool m13_channel_receive(struct m13_channel *channel, enum m13_channel_direction direction,

@@ -68,5 +68,7 @@ cdef extern from "channel.h" nogil:
     void m13_channel_destroy(m13_channel *channel)
     bint m13_channel_send(m13_channel *channel, m13_channel_direction direction,
                           const m13_channel_message *message)
+    void m13_channel_progress(const m13_channel *channel, m13_channel_direction direction,
+                              uint32_t *sent, uint32_t *received)
     bint m13_channel_receive(m13_channel *channel, m13_channel_direction direction,
                              m13_channel_message *out)

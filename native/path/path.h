@@ -257,7 +257,7 @@ void m13_report_event(struct m13_path *path, enum m13_event_kind kind, const str
                       uint32_t detail, const uint8_t *fingerprint);
 void m13_report_config(struct m13_path *path, const struct m13_peer *peer,
                        const struct m13_wire_config *config);
-/* Hexdump of a frame as it is on the wire, twenty a second at most. */
+/* Hexdump of a frame as it is on the wire, twenty a second each way, after a burst of twenty. */
 void m13_report_frame(struct m13_path *path, const struct m13_endpoint *endpoint,
                       const struct m13_wire_frame *frame, uint32_t bytes, bool sent);
 /* Telemetry rows of all peers, and the gauges that come from the table. */

@@ -73,10 +73,21 @@ def test_a_name_in_use_is_refused_and_left_alone(tmp_path: Path, command: tuple[
         assert namespace.picture() == before
 
 
-@pytest.mark.parametrize("name", ["", "a" * 16, "a/b", "tun%d", "a b", "a:1", ".", "..", "a\n"])
-def test_names_the_kernel_would_not_take_as_they_are_are_refused(name: str) -> None:
+BAD_NAMES = [
+    *("", "a" * 16, "a/b", "tun%d", "a b", "a:1", ".", "..", "a\n", "all", "default"),
+    *('a"b', "a;b", "a*", "a{b", "$a", "a\\", "é", "a\x00"),
+]
+
+
+@pytest.mark.parametrize("name", BAD_NAMES)
+def test_names_that_mean_more_than_themselves_somewhere_are_refused(name: str) -> None:
     with pytest.raises(UsageError):
         tun.check_name(name)
+
+
+@pytest.mark.parametrize("name", ["a", "m13tun0", "A_b-c.9", "a" * 15])
+def test_plain_names_are_taken(name: str) -> None:
+    tun.check_name(name)
 
 
 def test_bad_mtus_close_what_was_opened(tmp_path: Path) -> None:

@@ -104,6 +104,17 @@ def test_full_subnet_is_told(path):
         roster.load(path, IPv4Interface("10.13.0.1/30"))
 
 
+@pytest.mark.parametrize(("count", "admitted"), [(256, True), (257, False)])
+def test_a_hub_serves_256_nodes(path, count, admitted):
+    keys = [format_fingerprint(number.to_bytes(32)) for number in range(count)]
+    path.write_text("".join(entry(f"n{number}", key) for number, key in enumerate(keys)))
+    if admitted:
+        assert len(roster.load(path, IPv4Interface("10.13.0.1/16"))) == count
+        return
+    with pytest.raises(ConfigurationError, match="257 nodes, a hub serves 256 at most"):
+        roster.load(path, IPv4Interface("10.13.0.1/16"))
+
+
 def test_missing_and_unreadable_files_are_told(path):
     with pytest.raises(ConfigurationError, match="no list of nodes"):
         roster.load(path, SUBNET)
