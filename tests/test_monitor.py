@@ -153,7 +153,7 @@ def test_live_view_draws_and_restores_the_terminal(leave: str) -> None:
             preexec_fn=take_terminal,
             env={**os.environ, "TERM": "xterm-256color"},
         )
-        drawn = read_until(master, b"peers")
+        drawn = read_until(master, b"[red]kria")
         if leave == "Ctrl-C":
             os.write(master, b"\x03")
         elif leave == "SIGTERM":
