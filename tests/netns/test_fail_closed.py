@@ -168,3 +168,20 @@ def test_a_closed_terminal_ends_the_node_in_order(bed: Bed, keys: Keys) -> None:
     start_hub(bed, keys, *QUICK)
     node = start_node(bed, keys)
     assert node.stop(signal.SIGHUP) == 0
+
+
+def test_a_killed_node_stays_closed_until_it_starts_again(bed: Bed, keys: Keys) -> None:
+    start_hub(bed, keys, *QUICK)
+    node = start_node(bed, keys)
+    node.wait_log(r"\btunnel 10\.13\.")
+    node.kill()
+    with Capture(bed.node, bed.node_interface, outgoing=True) as capture:
+        for _ in range(3):
+            send_marks(bed)
+            time.sleep(0.1)
+        capture.settle()
+    # the kernel itself answers the hub's sealed frames with ICMP: none of it is ours in the clear
+    assert not any(MARK in frame for frame in capture.left)
+    again = start_node(bed, keys)
+    assert traffic.ping(bed.node, INTERNET_ADDRESS, 3)
+    assert again.stop() == 0
