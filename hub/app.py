@@ -3,21 +3,20 @@
 import ipaddress
 import logging
 import math
-import socket
 import time
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from ipaddress import ip_address
 from pathlib import Path
 
-from hub import nat, roster
-from hub.steering import Steering, own_addresses
+from hub import nat, receive, roster
+from hub.plane import XDP_BYTES, Plane, SocketPlane, XdpPlane
+from hub.steering import own_addresses
 from m13 import hexdump, identity, pqc
-from m13.errors import HostError, UsageError
+from m13.errors import UsageError
 from m13.handshake_process import HandshakeWorker, hub_configuration
 from m13.host import cpu, hugepages, irq, nic, sysctl, tun
 from m13.host.journal import Journal
-from m13.host.neighbour import NeighbourWatch
 from m13.identity import format_fingerprint
 from m13.monitor import log_line
 from m13.service import Service, Stopped, check_tun
@@ -25,9 +24,6 @@ from m13.telemetry import TelemetryPage, TelemetryReader
 from native import event as events
 from native.channel import Channel
 from native.event import Event
-from native.hub import FRAMES, UMEM_BYTES, XDP_RING_SLOTS, Hub
-from native.umem import Umem
-from native.xdp import Socket
 
 log = logging.getLogger("m13.hub")
 HUGE_PAGE_BYTES = 2 << 20
@@ -57,6 +53,7 @@ class Settings:
     keepalive_ms: int
     handshake_versions: tuple[int, ...]
     v1_profile: str
+    rx: str
     xdp: str
     aead: str
     pqc: str
@@ -65,19 +62,6 @@ class Settings:
     tun_core: int = -1
     large_udp: bool = False
     rekey_seconds: int = 3660  # nodes ask by themselves at 3600
-
-
-def reserve_port(port: int) -> socket.socket:
-    """Holds the UDP port in the kernel: nobody else gets it, and stray packets that steering
-    passes are not answered with port-unreachable."""
-    holder = socket.socket(socket.AF_INET, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC)
-    try:
-        holder.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 0)
-        holder.bind(("0.0.0.0", port))
-    except OSError as error:
-        holder.close()
-        raise UsageError(f"UDP port {port} cannot be had: {error.strerror}") from error
-    return holder
 
 
 def check_interface(settings: Settings) -> nic.Nic:
@@ -142,51 +126,38 @@ class RunningHub:
     ) -> None:
         self.service = service
         self.facts = facts
-        self.endpoints: dict[int, tuple[int, str]] = {}  # slot -> generation, outer address
         self.previous: dict | None = None
         self.refusals: dict[tuple[bytes, bytes, int], tuple[float, int]] = {}
         journal = stack.enter_context(Journal.open("hub", settings.tun_name))
         check_subnet(settings)
-        stack.enter_context(reserve_port(settings.port))
+        self.rx, why = receive.choose(settings)
+        self._say(why)
         self.settings = settings = self._prepare_machine(journal, settings)
         self.page = stack.enter_context(TelemetryPage.create("hub", settings.tun_name))
         self.reader = stack.enter_context(TelemetryReader(self.page.path))
         channel = stack.enter_context(Channel.create())
         self.worker = stack.enter_context(HandshakeWorker(channel, configuration))
         service.checkpoint()
-        self.device = device = self._bring_up_tun(stack, journal)
+        self.device = self._bring_up_tun(stack, journal)
         service.checkpoint()
-        self.socket = self._bring_up_xdp(stack)
-        service.checkpoint()
-        self.neighbours = NeighbourWatch(facts.index)
-        stack.callback(self.neighbours.close)
-        self.hub = Hub(
-            self.settings,
-            self.socket,
-            channel,
-            self.page,
-            device.fd,
-            facts.mac,
-            settings.subnet.ip.packed,
-        )
-        stack.callback(self.hub.close)
+        kind = XdpPlane if self.rx == "xdp" else SocketPlane
+        self.plane: Plane = kind(stack, self.settings, facts, channel, self.page, self.device.fd)
         stack.callback(self._end_threads)
         self._listen()
-        service.start_thread("m13-worker", self.hub.run_worker)
-        service.start_thread("m13-tun", self.hub.run_tun)
 
     # --- bring-up ---------------------------------------------------------------------------
 
     def _prepare_machine(self, journal: Journal, settings: Settings) -> Settings:
         notes = sysctl.raise_buffer_limits(journal)
-        reservation = hugepages.reserve(journal, UMEM_BYTES // HUGE_PAGE_BYTES)
+        if self.rx == "xdp":
+            notes.append(hugepages.reserve(journal, XDP_BYTES // HUGE_PAGE_BYTES).note)
         cores = cpu.plan()
         if cores.isolated:
             moved, unmovable = irq.move_off(journal, cores.isolated)
             log.info("%d interrupts moved off the isolated cores, %d stay", moved, unmovable)
-        if settings.single_queue is None:
+        if self.rx == "xdp" and settings.single_queue is None:
             notes += nic.prepare(journal, settings.interface)
-        self._say(*notes, reservation.note, cores.note)
+        self._say(*notes, cores.note)
         self.service.checkpoint()
         return replace(settings, worker_core=cores.worker, tun_core=cores.tun)
 
@@ -203,28 +174,6 @@ class RunningHub:
         nat.enable(journal, settings.tun_name, settings.subnet.network)
         return device
 
-    def _bring_up_xdp(self, stack: ExitStack) -> Socket:
-        settings = self.settings
-        queue = settings.single_queue or 0
-        self.steering = Steering(settings.interface, settings.port, settings.xdp)
-        stack.enter_context(self.steering)
-        umem = stack.enter_context(Umem(UMEM_BYTES))
-        try:
-            xsk = Socket(
-                umem,
-                settings.interface,
-                queue,
-                slots=XDP_RING_SLOTS,
-                generic=self.steering.mode == "generic",
-            )
-        except OSError as error:
-            raise HostError(
-                f"no AF_XDP socket on {settings.interface}: {error.strerror}"
-            ) from error
-        stack.enter_context(xsk)
-        self.steering.register(queue, xsk.fileno())
-        return xsk
-
     def _say(self, *notes: str | None) -> None:
         for note in notes:
             if note:
@@ -232,17 +181,14 @@ class RunningHub:
 
     def announce(self, admitted: int, fingerprint: str, provider: str) -> None:
         settings = self.settings
-        copying = "zero-copy" if self.socket.zero_copy else "copy"
-        mode = f"{self.steering.mode} XDP, {copying}"
-        memory = "huge pages" if self.socket.umem.huge else "normal pages"
-        if self.steering.why_not_native:
-            log.info("native XDP was not had: %s", self.steering.why_not_native)
+        plane = self.plane
+        self._say(*plane.notes)
         fields: dict[str, int | str] = {
             "interface_name": settings.interface,
-            "receive_mode": mode,
-            "aead_backend": self.hub.aead_backend,
+            "receive_mode": plane.mode,
+            "aead_backend": plane.aead_backend,
             "pqc_provider": provider,
-            "memory": memory,
+            "memory": plane.memory,
             "keepalive_ms": settings.keepalive_ms,
         }
         for name, value in fields.items():
@@ -251,26 +197,22 @@ class RunningHub:
             "ready: %s port %d (%s), %s on %s, %d nodes admitted, AEAD %s, PQC %s, %s",
             settings.interface,
             settings.port,
-            mode,
+            plane.mode,
             settings.subnet,
             settings.tun_name,
             admitted,
-            self.hub.aead_backend,
+            plane.aead_backend,
             provider,
-            memory,
+            plane.memory,
         )
         log.info("this hub's key: %s", fingerprint)
 
     # --- service ----------------------------------------------------------------------------
 
     def _listen(self) -> None:
-        service = self.service
-        service.on_readable(self.hub.event_fd, self._handle_events)
-        service.on_readable(self.steering, self.steering.follow_addresses)
-        service.on_readable(self.neighbours, self._handle_neighbours)
-        service.every(1.0, self._each_second)
-        service.every(2.0, self._keep_what_is_ours)
-        service.every(30.0, self.neighbours.refresh)
+        self.service.every(1.0, self._each_second)
+        self.service.every(2.0, self._keep_what_is_ours)
+        self.plane.start(self.service, self._handle_events)
 
     def _each_second(self) -> None:
         self.worker.poll()
@@ -285,7 +227,7 @@ class RunningHub:
             log.warning("masquerading was gone from the firewall and is back")
 
     def _handle_events(self) -> None:
-        for event in self.hub.events():
+        for event in self.plane.events():
             self._handle_event(event)
 
     def _handle_event(self, event: Event) -> None:
@@ -295,13 +237,13 @@ class RunningHub:
             what = "session renewed" if event.detail else "session up"
             version = event.handshake_version
             log.info("%s: %s (%s) from %s, v%d", what, event.name, inner, place, version)
-            self._follow(event)
+            self.plane.follow(event)
         elif event.kind == events.MOVED:
             log.info("%s (%s) moved to %s", event.name, inner, place)
-            self._follow(event)
+            self.plane.follow(event)
         elif event.kind == events.LOST:
             log.warning("E_PEER_TIMEOUT %s (%s) last at %s", event.name, inner, place)
-            self._forget(event.peer)
+            self.plane.forget(event.peer)
         elif event.kind == events.REFUSED:
             self._say_refused(event)
         elif event.kind == events.FRAME:
@@ -326,37 +268,9 @@ class RunningHub:
         address = ipaddress.IPv4Address(event.address)
         log.warning("handshake from %s refused: %s%s%s", address, reason, key, more)
 
-    # --- next hops of the peers' endpoints --------------------------------------------------
-
-    def _follow(self, event: Event) -> None:
-        """The worker knows the MAC the peer's frames came from; the neighbour table knows best."""
-        self._forget(event.peer)
-        address = str(ipaddress.IPv4Address(event.address))
-        self.endpoints[event.peer] = (event.generation, address)
-        self._tell_worker(address, self.neighbours.watch(address).mac)
-
-    def _forget(self, slot: int) -> None:
-        _, address = self.endpoints.pop(slot, (0, ""))
-        if address and all(other != address for _, other in self.endpoints.values()):
-            self.neighbours.forget(address)
-
-    def _handle_neighbours(self) -> None:
-        for neighbour in self.neighbours.handle():
-            self._tell_worker(neighbour.ip, neighbour.mac)
-
-    def _tell_worker(self, address: str, mac: bytes | None) -> None:
-        if mac is None:
-            return
-        for slot, (generation, endpoint) in self.endpoints.items():
-            if endpoint == address:
-                packed = ipaddress.IPv4Address(address).packed
-                self.hub.set_next_hop(slot, generation, packed, mac)
-
     # --- end --------------------------------------------------------------------------------
 
     def _end_threads(self) -> None:
-        self.hub.stop()
-        self.service.join_threads()
-        missing = self.hub.settle()
+        missing, total = self.plane.end(self.service)
         report = log.error if missing else log.info
-        report("frames: %d of %d accounted for", FRAMES - missing, FRAMES)
+        report("frames: %d of %d accounted for", total - missing, total)

@@ -83,6 +83,13 @@ EPILOG = (
     help="What version 1 signs.",
 )
 @click.option(
+    "--rx",
+    type=click.Choice(["auto", "xdp", "udp"]),
+    default="auto",
+    show_default=True,
+    help="Serve through AF_XDP or a UDP socket; auto measures which is faster here.",
+)
+@click.option(
     "--xdp",
     type=click.Choice(["auto", "native", "generic"]),
     default="auto",

@@ -14,7 +14,7 @@ from pathlib import Path
 from m13 import hexdump, identity, pqc
 from m13.errors import ConfigurationError, HostError, SessionError, UsageError
 from m13.handshake_process import HandshakeWorker, node_configuration
-from m13.host import cpu, sysctl, tun
+from m13.host import cpu, sysctl, tun, udp_socket
 from m13.host.journal import Journal
 from m13.host.routes import NextHop
 from m13.identity import format_fingerprint, parse_fingerprint
@@ -25,7 +25,7 @@ from native import channel as reasons
 from native import event as events
 from native.channel import Channel
 from native.event import Event
-from native.node import ARENA_BYTES, Node
+from native.reactor import ARENA_BYTES, Reactor
 from native.umem import Umem
 from node import known_hubs, leak_guard
 from node.link import LinkWatch
@@ -34,15 +34,11 @@ from node.routes import NodeRoutes
 log = logging.getLogger("m13.node")
 FIRST_SESSION_SECONDS = 30.0  # docs/PROTOCOL.md §4.3
 SQPOLL_CORES_MIN = 4  # below, the kernel's polling thread takes a core from the reactor
-SOCKET_BUFFER_BYTES = 8 << 20
 TUN_MTU_BEFORE_CONFIG = 1400
-SO_SNDBUFFORCE, SO_RCVBUFFORCE = 32, 33  # beyond net.core.[rw]mem_max (socket(7))
 SO_ATTACH_FILTER = 26
 # Classic BPF, linux/bpf_common.h and linux/filter.h
 LOAD_WORD, LOAD_HALF_WORD, JUMP_IF_EQUAL, RETURN = 0x20, 0x28, 0x15, 0x06
 NETWORK_HEADER = 0xFFF00000  # SKF_NET_OFF
-IP_MTU_DISCOVER = 10  # linux/in.h
-IP_PMTUDISC_PROBE = 3  # DF always set; forged ICMP cannot shrink our packets (ip(7))
 
 REFUSALS = {
     reasons.MALFORMED: "malformed ServerHello",
@@ -120,9 +116,7 @@ def open_socket(address: str, port: int) -> socket.socket:
     )
     code = ctypes.create_string_buffer(b"".join(struct.pack("HBBI", *line) for line in program))
     try:
-        for option in (SO_RCVBUFFORCE, SO_SNDBUFFORCE):
-            udp.setsockopt(socket.SOL_SOCKET, option, SOCKET_BUFFER_BYTES)
-        udp.setsockopt(socket.IPPROTO_IP, IP_MTU_DISCOVER, IP_PMTUDISC_PROBE)
+        udp_socket.prepare(udp)
         filter_program = struct.pack("HL", len(program), ctypes.addressof(code))
         udp.setsockopt(socket.SOL_SOCKET, SO_ATTACH_FILTER, filter_program)
         udp.bind(("0.0.0.0", 0))
@@ -201,16 +195,15 @@ class RunningNode:
         self.routes.check()
         self.routes.pin()
         service.checkpoint()
-        self.node = Node(
+        self.node = Reactor(
             settings,
             self.arena,
             channel,
             self.page,
             self.device.fd,
             self.udp.fileno(),
-            ipaddress.IPv4Address(address).packed,
-            settings.hub_port,
             random_mac(),
+            hub=(ipaddress.IPv4Address(address).packed, settings.hub_port),
         )
         stack.callback(self.node.close)
         stack.callback(self._end_threads)

@@ -29,6 +29,7 @@ enum m13_stats_writer_index { M13_WRITER_WORKER, M13_WRITER_TUN };
     _(tun_written_bytes, "bytes of those packets")                                                 \
     _(tun_reads, "reads of the TUN that gave those packets")                                       \
     _(tun_writes, "writes to the TUN that took those packets")                                     \
+    _(receives, "receives from the network that gave those frames")                                \
     _(sends, "sends to the network that took those frames")                                        \
     _(aead_ok, "frames opened")                                                                    \
     _(aead_failed, "frames whose tag did not verify")                                              \

@@ -20,6 +20,8 @@ int m13_uring_init(struct m13_uring *uring, bool sqpoll)
     int error = io_uring_queue_init_params(M13_URING_ENTRIES, &uring->ring, &params);
     uring->sqpoll = sqpoll;
     uring->ready = !error;
+    if (uring->ready)
+        io_uring_register_ring_fd(&uring->ring); /* an optimisation: may be refused */
     return error;
 }
 
@@ -79,28 +81,28 @@ struct io_uring_sqe *m13_uring_entry(struct m13_uring *uring)
     return entry;
 }
 
-int m13_uring_receive_multishot(struct m13_uring *uring, int socket,
+int m13_uring_receive_multishot(struct m13_uring *uring, int socket, struct msghdr *shape,
                                 const struct m13_uring_group *group, uint64_t user_data)
 {
     struct io_uring_sqe *entry = m13_uring_entry(uring);
     if (!entry)
         return -EBUSY;
-    io_uring_prep_recv_multishot(entry, socket, NULL, 0, 0);
-    entry->flags |= IOSQE_BUFFER_SELECT;
+    io_uring_prep_recvmsg_multishot(entry, socket, shape, 0);
+    entry->flags |= IOSQE_BUFFER_SELECT | IOSQE_FIXED_FILE;
     entry->buf_group = group->id;
     io_uring_sqe_set_data64(entry, user_data);
     return 0;
 }
 
-int m13_uring_read(struct m13_uring *uring, int fd, const struct m13_uring_group *group,
+int m13_uring_read(struct m13_uring *uring, int file, const struct m13_uring_group *group,
                    bool multishot, uint64_t user_data)
 {
     struct io_uring_sqe *entry = m13_uring_entry(uring);
     if (!entry)
         return -EBUSY;
-    io_uring_prep_rw(multishot ? M13_URING_OP_READ_MULTISHOT : IORING_OP_READ, entry, fd, NULL,
-                     multishot ? 0 : group->buffer_room, 0);
-    entry->flags |= IOSQE_BUFFER_SELECT;
+    io_uring_prep_rw(multishot ? M13_URING_OP_READ_MULTISHOT : IORING_OP_READ, entry, file,
+                     NULL, multishot ? 0 : group->buffer_room, 0);
+    entry->flags |= IOSQE_BUFFER_SELECT | IOSQE_FIXED_FILE;
     entry->buf_group = group->id;
     io_uring_sqe_set_data64(entry, user_data);
     return 0;

@@ -47,11 +47,14 @@ void m13_uring_group_fini(struct m13_uring *uring, struct m13_uring_group *group
  * the kernel refuses to take any. */
 struct io_uring_sqe *m13_uring_entry(struct m13_uring *uring);
 
-/* These keep delivering completions until one comes without IORING_CQE_F_MORE. A multishot read
- * needs Linux 6.7 and fails with -EINVAL before; a single one reads one packet. */
-int m13_uring_receive_multishot(struct m13_uring *uring, int socket,
+/* These keep delivering completions until one comes without IORING_CQE_F_MORE. socket and file are
+ * places in the table of registered descriptors. A receive (Linux 6.0) lays out its buffer as
+ * struct io_uring_recvmsg_out, name and control data of the sizes in shape, payload; shape stays
+ * while the request does. A multishot read needs Linux 6.7 and fails with -EINVAL before; a single
+ * one reads one packet. */
+int m13_uring_receive_multishot(struct m13_uring *uring, int socket, struct msghdr *shape,
                                 const struct m13_uring_group *group, uint64_t user_data);
-int m13_uring_read(struct m13_uring *uring, int fd, const struct m13_uring_group *group,
+int m13_uring_read(struct m13_uring *uring, int file, const struct m13_uring_group *group,
                    bool multishot, uint64_t user_data);
 int m13_uring_poll_multishot(struct m13_uring *uring, int fd, uint64_t user_data);
 

@@ -5,7 +5,6 @@
 #include "path.h"
 
 #define RESTART_NS     (5 * M13_SECOND_NS)  /* another ClientHello does not displace one before */
-#define PENDING_MAX_NS (30 * M13_SECOND_NS) /* a handshake that leads nowhere is forgotten */
 
 static bool may_echo(struct m13_path *path, const struct m13_endpoint *source)
 {
@@ -240,22 +239,4 @@ uint32_t m13_hub_answers(struct m13_path *path)
         count++;
     }
     return count;
-}
-
-void m13_hub_tick(struct m13_path *path, struct m13_peer *peer)
-{
-    struct m13_handshake *handshake = &peer->handshake;
-    bool stale = path->now_ns - handshake->started_ns > PENDING_MAX_NS;
-    if (peer->state == M13_STATE_Handshaking && stale) {
-        m13_handshake_ask(path, peer, M13_CHANNEL_ASK_FORGET, NULL, 0);
-        m13_peers_release(&path->peers, &path->aead, peer->slot);
-    } else if (peer->state == M13_STATE_Established) {
-        m13_control_tick(path, peer);
-        /* the node begins every handshake; our own direction may need one first */
-        if (peer->current && m13_session_is_old(path, peer->current) &&
-            path->now_ns - handshake->answered_ns >= M13_SECOND_NS) {
-            handshake->answered_ns = path->now_ns;
-            m13_control_send(path, peer, M13_TLV_REKEY_REQUEST, NULL, 0);
-        }
-    }
 }

@@ -284,16 +284,6 @@ static void transmit(struct m13_hub *hub)
 /* --- time --------------------------------------------------------------------------------------
  */
 
-static void follow_commands(struct m13_hub *hub)
-{
-    struct m13_command command;
-    while (m13_ring_pop(&hub->path.commands, &command, 1)) {
-        struct m13_peer *peer = &hub->path.peers.slots[command.peer];
-        if (peer->generation == command.generation && peer->endpoint.address == command.address)
-            memcpy(peer->endpoint.mac, command.mac, sizeof command.mac);
-    }
-}
-
 static void report_gauges(struct m13_hub *hub)
 {
     struct m13_stats_writer *stats = hub->path.stats;
@@ -317,10 +307,7 @@ static void tick(struct m13_hub *hub)
     if (hub->path.now_ns < hub->next_tick_ns)
         return;
     hub->next_tick_ns = hub->path.now_ns + hub->tick_ns;
-    follow_commands(hub);
-    m13_cookie_tick(&hub->path.cookie, hub->path.now_ns);
-    for (uint32_t slot = 0; slot < hub->path.peers.count; slot++)
-        m13_hub_tick(&hub->path, &hub->path.peers.slots[slot]);
+    m13_hub_tick(&hub->path);
     report_gauges(hub);
 }
 

@@ -245,8 +245,9 @@ static inline bool m13_session_is_old(const struct m13_path *path,
 /* Answers of the worker process; returns how many there were. */
 uint32_t m13_hub_answers(struct m13_path *path);
 uint32_t m13_node_answers(struct m13_path *path);
-/* Hub: pending handshakes that lead nowhere. Node: resends, new attempts, rekeying. */
-void m13_hub_tick(struct m13_path *path, struct m13_peer *peer);
+/* Hub: commands, cookies, and of all peers keepalives and handshakes that lead nowhere. Node:
+ * resends, new attempts, rekeying. */
+void m13_hub_tick(struct m13_path *path);
 void m13_node_tick(struct m13_path *path, struct m13_peer *peer);
 /* Node: a frame under the new key arrived, so the hub has it: use it. */
 void m13_node_confirm(struct m13_path *path, struct m13_peer *peer);

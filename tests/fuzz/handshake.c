@@ -96,9 +96,10 @@ static void answer(struct run *run, uint8_t detail, const uint8_t *piece, size_t
 static void later(struct m13_path *path, uint8_t detail)
 {
     path->now_ns += detail * 50 * M13_MILLISECOND_NS;
-    m13_cookie_tick(&path->cookie, path->now_ns);
-    for (uint32_t slot = 0; slot < path->peers.count; slot++)
-        (path->config.is_hub ? m13_hub_tick : m13_node_tick)(path, &path->peers.slots[slot]);
+    if (path->config.is_hub)
+        m13_hub_tick(path);
+    else
+        m13_node_tick(path, &path->peers.slots[0]);
     m13_report_peers(path);
 }
 

@@ -4,10 +4,10 @@ from native.channel import Channel
 from native.event import Event
 from native.umem import Umem
 
-FRAMES: int
+BUFFERS: int
 ARENA_BYTES: int
 
-class Node:
+class Reactor:
     def __init__(
         self,
         settings: Any,
@@ -16,9 +16,10 @@ class Node:
         page: Any,
         tun_fd: int,
         socket_fd: int,
-        hub: bytes,
-        port: int,
         mac: bytes,
+        *,
+        hub: tuple[bytes, int] | None = None,
+        hub_tunnel_address: bytes | None = None,
     ) -> None: ...
     @property
     def aead_backend(self) -> str: ...

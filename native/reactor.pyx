@@ -1,4 +1,4 @@
-"""A node's data plane: created, run in one thread, stopped, settled."""
+"""A data plane on a UDP socket, a node's or a hub's: created, run in one thread, settled."""
 
 import os
 
@@ -6,12 +6,12 @@ from libc.stdint cimport uint8_t, uintptr_t
 from libc.string cimport memcpy, memset
 from native.channel cimport Channel
 from native.event cimport drain, fill
-from native.path cimport node_worker as c
+from native.path cimport reactor as c
 from native.path.path cimport m13_stats_page
 from native.umem cimport Umem
 
-FRAMES = c.M13_NODE_FRAMES
-ARENA_BYTES = c.M13_NODE_ARENA_BYTES
+BUFFERS = c.M13_REACTOR_BUFFERS
+ARENA_BYTES = c.M13_REACTOR_ARENA_BYTES
 
 
 cdef check(int result, str what):
@@ -19,39 +19,43 @@ cdef check(int result, str what):
         raise OSError(-result, f"{what}: {os.strerror(-result)}")
 
 
-cdef class Node:
-    """Keeps what it borrows alive; close() only after run() has returned."""
+cdef class Reactor:
+    """A node's, with `hub` as (4 bytes, port), or a hub's, with `hub_tunnel_address` (4 bytes).
+    Keeps what it borrows alive; close() only after run() has returned."""
 
-    cdef c.m13_node *ptr
+    cdef c.m13_reactor *ptr
     cdef object kept
 
     def __cinit__(self, settings, Umem arena, Channel channel, page, int tun_fd, int socket_fd,
-                  const unsigned char[::1] hub, unsigned short port,
-                  const unsigned char[::1] mac):
-        cdef c.m13_node_config config
+                  const unsigned char[::1] mac, *, hub=None, hub_tunnel_address=None):
+        cdef c.m13_reactor_config config
         cdef bytes backend = settings.aead.encode()
-        if mac.shape[0] != 6 or hub.shape[0] != 4:
+        cdef const unsigned char[::1] address = hub[0] if hub else hub_tunnel_address
+        if mac.shape[0] != 6 or address.shape[0] != 4:
             raise ValueError("a MAC is 6 bytes, an IPv4 address 4")
-        if arena.bytes < c.M13_NODE_ARENA_BYTES:
-            raise ValueError(f"the arena is {c.M13_NODE_ARENA_BYTES} bytes")
+        if arena.bytes < c.M13_REACTOR_ARENA_BYTES:
+            raise ValueError(f"the arena is {c.M13_REACTOR_ARENA_BYTES} bytes")
+        memset(&config, 0, sizeof(config))
         fill(&config.path, settings)
-        config.path.is_hub = False
-        config.path.echo = settings.echo
+        config.path.is_hub = hub is None
         config.path.aead_backend = backend
-        config.path.udp_port = 0
         memcpy(config.path.mac, &mac[0], 6)
+        if hub is None:
+            config.path.udp_port = settings.port
+            memcpy(config.path.hub_tunnel_address, &address[0], 4)
+        else:
+            config.path.echo = settings.echo
+            config.sqpoll = settings.sqpoll
+            config.hub.sin_family = c.AF_INET
+            config.hub.sin_port = c.htons(hub[1])
+            memcpy(&config.hub.sin_addr, &address[0], 4)
         config.arena = <uint8_t *>arena.ptr
         config.channel = channel.ptr
         config.page = <m13_stats_page *><uintptr_t>page.address
         config.tun_fd = tun_fd
         config.socket_fd = socket_fd
-        memset(&config.hub, 0, sizeof(config.hub))
-        config.hub.sin_family = c.AF_INET
-        config.hub.sin_port = c.htons(port)
-        memcpy(&config.hub.sin_addr, &hub[0], 4)
         config.core = settings.worker_core
-        config.sqpoll = settings.sqpoll
-        check(c.m13_node_create(&self.ptr, &config), "data plane")
+        check(c.m13_reactor_create(&self.ptr, &config), "data plane")
         self.kept = (arena, channel, page, backend)
 
     @property
@@ -66,24 +70,24 @@ cdef class Node:
         """Runs the reactor in the calling thread until stop()."""
         cdef int result
         with nogil:
-            result = c.m13_node_run(self.ptr)
+            result = c.m13_reactor_run(self.ptr)
         check(result, "io_uring reactor")
 
     def stop(self):
-        c.m13_node_stop(self.ptr)
+        c.m13_reactor_stop(self.ptr)
 
     def events(self):
         return drain(&self.ptr.path)
 
     def settle(self):
         """After run() returned: buffers that were still with the kernel when the ring closed."""
-        return c.m13_node_settle(self.ptr)
+        return c.m13_reactor_settle(self.ptr)
 
     def close(self):
         if self.ptr != NULL:
-            c.m13_node_destroy(self.ptr)
+            c.m13_reactor_destroy(self.ptr)
             self.ptr = NULL
         self.kept = None
 
     def __dealloc__(self):
-        c.m13_node_destroy(self.ptr)
+        c.m13_reactor_destroy(self.ptr)

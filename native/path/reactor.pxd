@@ -1,4 +1,4 @@
-# Mirror of node_worker.h.
+# Mirror of reactor.h.
 from libc.stdint cimport uint8_t, uint32_t, uint64_t
 from native.core.channel cimport m13_channel
 from native.path.path cimport m13_path, m13_path_config, m13_stats_page
@@ -17,12 +17,12 @@ cdef extern from "<netinet/in.h>" nogil:
 
     unsigned short htons(unsigned short port)
 
-cdef extern from "node_worker.h" nogil:
+cdef extern from "reactor.h" nogil:
     enum:
-        M13_NODE_FRAMES
-        M13_NODE_ARENA_BYTES
+        M13_REACTOR_BUFFERS
+        M13_REACTOR_ARENA_BYTES
 
-    struct m13_node_config:
+    struct m13_reactor_config:
         m13_path_config path
         uint8_t *arena
         m13_channel *channel
@@ -33,11 +33,11 @@ cdef extern from "node_worker.h" nogil:
         int core
         bint sqpoll
 
-    struct m13_node:
+    struct m13_reactor:
         m13_path path
 
-    int m13_node_create(m13_node **out, const m13_node_config *config)
-    void m13_node_destroy(m13_node *node)
-    int m13_node_run(m13_node *node)
-    void m13_node_stop(m13_node *node)
-    uint32_t m13_node_settle(const m13_node *node)
+    int m13_reactor_create(m13_reactor **out, const m13_reactor_config *config)
+    void m13_reactor_destroy(m13_reactor *reactor)
+    int m13_reactor_run(m13_reactor *reactor)
+    void m13_reactor_stop(m13_reactor *reactor)
+    uint32_t m13_reactor_settle(const m13_reactor *reactor)

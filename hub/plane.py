@@ -1,0 +1,217 @@
+"""A hub's data plane on one interface: through AF_XDP, or through a UDP socket.
+
+Both take the same frames through the same stages. XDP sees every packet before the kernel's own
+network does and builds the outer headers itself; the socket leaves them to the kernel, which in
+turn moves many datagrams at once. Which is better on this machine, hub/receive.py measures.
+"""
+
+import ipaddress
+import socket
+from collections.abc import Callable
+from contextlib import ExitStack
+from typing import Any, Protocol
+
+from hub.steering import Steering
+from m13.errors import HostError, UsageError
+from m13.host import nic, udp_socket
+from m13.host.neighbour import NeighbourWatch
+from m13.service import Service
+from m13.telemetry import TelemetryPage
+from native.channel import Channel
+from native.event import Event
+from native.hub import FRAMES, XDP_RING_SLOTS, Hub
+from native.hub import UMEM_BYTES as XDP_BYTES
+from native.reactor import ARENA_BYTES, BUFFERS, Reactor
+from native.umem import Umem
+from native.xdp import Socket
+
+SO_BINDTODEVICE = 25  # asm-generic/socket.h
+IP_PKTINFO = 8  # linux/in.h: to which of our addresses a datagram came
+
+
+class Plane(Protocol):
+    """What the control process needs of either. Everything it holds hangs from the stack it was
+    made with; `end` comes before that is unwound, when the service's threads are to stop."""
+
+    mode: str  # for people
+    memory: str
+    aead_backend: str
+    notes: list[str]
+
+    def start(self, service: Service, handle_events: Callable[[], None]) -> None:
+        """Threads, and what the control loop watches."""
+
+    def events(self) -> list[Event]: ...
+
+    def follow(self, event: Event) -> None:
+        """A peer is at the event's address now."""
+
+    def forget(self, slot: int) -> None:
+        """The peer is gone."""
+
+    def end(self, service: Service) -> tuple[int, int]:
+        """Stops the threads; how many buffers are missing, and how many there are."""
+
+
+class XdpPlane:
+    """AF_XDP: a worker thread, a thread on the TUN, and next hops from the neighbour table."""
+
+    def __init__(
+        self,
+        stack: ExitStack,
+        settings: Any,
+        facts: nic.Nic,
+        channel: Channel,
+        page: TelemetryPage,
+        tun_fd: int,
+    ) -> None:
+        queue = settings.single_queue or 0
+        stack.enter_context(_reserve_port(settings.port))
+        self._steering = stack.enter_context(
+            Steering(settings.interface, settings.port, settings.xdp)
+        )
+        umem = stack.enter_context(Umem(XDP_BYTES))
+        socket = _xdp_socket(umem, settings.interface, queue, self._steering.mode == "generic")
+        stack.enter_context(socket)
+        self._steering.register(queue, socket.fileno())
+        self._neighbours = NeighbourWatch(facts.index)
+        stack.callback(self._neighbours.close)
+        self._endpoints: dict[int, tuple[int, str]] = {}  # slot -> generation, outer address
+        hub_tunnel_address = settings.subnet.ip.packed
+        self._hub = Hub(settings, socket, channel, page, tun_fd, facts.mac, hub_tunnel_address)
+        stack.callback(self._hub.close)
+        copying = "zero-copy" if socket.zero_copy else "copy"
+        self.mode = f"{self._steering.mode} XDP, {copying}"
+        self.memory = "huge pages" if umem.huge else "normal pages"
+        self.aead_backend = self._hub.aead_backend
+        self.events = self._hub.events
+        why = self._steering.why_not_native
+        self.notes = [f"native XDP was not had: {why}"] if why else []
+
+    def start(self, service: Service, handle_events: Callable[[], None]) -> None:
+        service.on_readable(self._hub.event_fd, handle_events)
+        service.on_readable(self._steering, self._steering.follow_addresses)
+        service.on_readable(self._neighbours, self._handle_neighbours)
+        service.every(30.0, self._neighbours.refresh)
+        service.start_thread("m13-worker", self._hub.run_worker)
+        service.start_thread("m13-tun", self._hub.run_tun)
+
+    def follow(self, event: Event) -> None:
+        """The worker knows the MAC the peer's frames came from; the neighbour table knows best."""
+        self.forget(event.peer)
+        address = str(ipaddress.IPv4Address(event.address))
+        self._endpoints[event.peer] = (event.generation, address)
+        self._tell_worker(address, self._neighbours.watch(address).mac)
+
+    def forget(self, slot: int) -> None:
+        _, address = self._endpoints.pop(slot, (0, ""))
+        if address and all(other != address for _, other in self._endpoints.values()):
+            self._neighbours.forget(address)
+
+    def _handle_neighbours(self) -> None:
+        for neighbour in self._neighbours.handle():
+            self._tell_worker(neighbour.ip, neighbour.mac)
+
+    def _tell_worker(self, address: str, mac: bytes | None) -> None:
+        if mac is None:
+            return
+        for slot, (generation, endpoint) in self._endpoints.items():
+            if endpoint == address:
+                packed = ipaddress.IPv4Address(address).packed
+                self._hub.set_next_hop(slot, generation, packed, mac)
+
+    def end(self, service: Service) -> tuple[int, int]:
+        self._hub.stop()
+        service.join_threads()
+        return self._hub.settle(), FRAMES
+
+
+class SocketPlane:
+    """A UDP socket bound to the interface: one thread, the reactor that a node has too."""
+
+    def __init__(
+        self,
+        stack: ExitStack,
+        settings: Any,
+        facts: nic.Nic,
+        channel: Channel,
+        page: TelemetryPage,
+        tun_fd: int,
+    ) -> None:
+        udp = stack.enter_context(_served_socket(settings.interface, settings.port))
+        arena = stack.enter_context(Umem(ARENA_BYTES))
+        self._reactor = Reactor(
+            settings,
+            arena,
+            channel,
+            page,
+            tun_fd,
+            udp.fileno(),
+            facts.mac,
+            hub_tunnel_address=settings.subnet.ip.packed,
+        )
+        stack.callback(self._reactor.close)
+        self.mode = "UDP socket"
+        self.memory = "huge pages" if arena.huge else "normal pages"
+        self.aead_backend = self._reactor.aead_backend
+        self.events = self._reactor.events
+        self.notes: list[str] = []
+
+    def start(self, service: Service, handle_events: Callable[[], None]) -> None:
+        service.on_readable(self._reactor.event_fd, handle_events)
+        service.start_thread("m13-reactor", self._reactor.run)
+
+    def follow(self, event: Event) -> None:
+        """The kernel knows the way."""
+
+    def forget(self, slot: int) -> None:
+        """Nothing is kept here."""
+
+    def end(self, service: Service) -> tuple[int, int]:
+        self._reactor.stop()
+        service.join_threads()
+        return self._reactor.settle(), BUFFERS
+
+
+def _bind(udp: socket.socket, port: int) -> None:
+    try:
+        udp.bind(("0.0.0.0", port))
+    except OSError as error:
+        raise UsageError(f"UDP port {port} cannot be had: {error.strerror}") from error
+
+
+def _reserve_port(port: int) -> socket.socket:
+    """Holds the UDP port in the kernel: nobody else gets it, and stray packets that steering
+    passes are not answered with port-unreachable."""
+    holder = socket.socket(socket.AF_INET, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC)
+    try:
+        holder.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 0)
+        _bind(holder, port)
+    except BaseException:
+        holder.close()
+        raise
+    return holder
+
+
+def _served_socket(interface: str, port: int) -> socket.socket:
+    """Like steering, serves what comes by this interface only, at any of our addresses."""
+    udp = socket.socket(socket.AF_INET, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC)
+    try:
+        udp.setsockopt(socket.SOL_SOCKET, SO_BINDTODEVICE, interface.encode() + b"\0")
+        udp.setsockopt(socket.IPPROTO_IP, IP_PKTINFO, 1)
+        udp_socket.prepare(udp)
+        _bind(udp, port)
+    except OSError as error:
+        udp.close()
+        raise HostError(f"no UDP socket on {interface}: {error.strerror}") from error
+    except BaseException:
+        udp.close()
+        raise
+    return udp
+
+
+def _xdp_socket(umem: Umem, interface: str, queue: int, generic: bool) -> Socket:
+    try:
+        return Socket(umem, interface, queue, slots=XDP_RING_SLOTS, generic=generic)
+    except OSError as error:
+        raise HostError(f"no AF_XDP socket on {interface}: {error.strerror}") from error

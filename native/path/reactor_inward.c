@@ -1,0 +1,232 @@
+/* From the socket to the TUN: datagrams the kernel joined are opened where they lie, and written
+ * as large packets made of pieces of them. */
+#include <errno.h>
+#include <netinet/udp.h>
+
+#include "reactor.h"
+
+#ifndef UDP_GRO
+#define UDP_GRO 104 /* include/uapi/linux/udp.h */
+#endif
+
+#define RETRY_NS (20 * M13_MILLISECOND_NS)
+
+/* --- arrivals -----------------------------------------------------------------------------------
+ */
+
+void m13_reactor_receive_shape(struct m13_reactor *reactor)
+{
+    size_t control = CMSG_SPACE(sizeof(int)); /* UDP_GRO */
+    if (reactor->config.path.is_hub)
+        control += CMSG_SPACE(sizeof(struct in_pktinfo));
+    reactor->receive_shape =
+        (struct msghdr){.msg_namelen = sizeof(struct sockaddr_in), .msg_controllen = control};
+}
+
+static void release(struct m13_reactor *reactor, uint32_t index)
+{
+    if (--reactor->arrivals[index].held)
+        return;
+    m13_uring_lend(&reactor->arrival_group, index);
+    reactor->lent_arrivals++;
+}
+
+/* The sizes of the datagrams and the address they were sent to, as udp(7) and ip(7) tell them. */
+static void read_control(struct m13_arrival *arrival, struct io_uring_recvmsg_out *out,
+                         struct msghdr *shape)
+{
+    struct cmsghdr *control = io_uring_recvmsg_cmsg_firsthdr(out, shape);
+    for (; control; control = io_uring_recvmsg_cmsg_nexthdr(out, shape, control)) {
+        if (control->cmsg_level == IPPROTO_UDP && control->cmsg_type == UDP_GRO) {
+            int frame_bytes;
+            memcpy(&frame_bytes, CMSG_DATA(control), sizeof frame_bytes);
+            if (frame_bytes > 0)
+                arrival->frame_bytes = (uint32_t)frame_bytes;
+        } else if (control->cmsg_level == IPPROTO_IP && control->cmsg_type == IP_PKTINFO) {
+            struct in_pktinfo info;
+            memcpy(&info, CMSG_DATA(control), sizeof info);
+            arrival->source.local_address = info.ipi_spec_dst.s_addr;
+        }
+    }
+}
+
+void m13_reactor_received(struct m13_reactor *reactor, const struct io_uring_cqe *completion)
+{
+    if (!(completion->flags & IORING_CQE_F_MORE))
+        reactor->receive_armed = false;
+    /* -ENOBUFS: all buffers in hand, armed again when one is back. ICMP never ends the request: the
+     * socket is not connected, so the kernel reports none to it. */
+    if (completion->res < 0 && completion->res != -ENOBUFS)
+        reactor->receive_retry_ns = reactor->path.now_ns + RETRY_NS;
+    if (completion->res < 0 || !(completion->flags & IORING_CQE_F_BUFFER))
+        return;
+    uint32_t index = completion->flags >> IORING_CQE_BUFFER_SHIFT;
+    struct m13_arrival *arrival = &reactor->arrivals[index];
+    uint8_t *memory = reactor->arrival_group.arena + (uint64_t)index * M13_REACTOR_LARGE_BYTES;
+    struct io_uring_recvmsg_out *out =
+        io_uring_recvmsg_validate(memory, completion->res, &reactor->receive_shape);
+    const struct sockaddr_in *from = out ? io_uring_recvmsg_name(out) : NULL;
+    reactor->lent_arrivals--;
+    *arrival = (struct m13_arrival){.held = 1};
+    reactor->arrived[reactor->arrived_count++] = index;
+    if (!out)
+        return;
+    arrival->frames = io_uring_recvmsg_payload(out, &reactor->receive_shape);
+    arrival->bytes =
+        io_uring_recvmsg_payload_length(out, completion->res, &reactor->receive_shape);
+    arrival->frame_bytes = arrival->bytes;
+    arrival->source.address = from->sin_addr.s_addr;
+    arrival->source.port = from->sin_port;
+    read_control(arrival, out, &reactor->receive_shape);
+    m13_stats_add(reactor->path.stats, M13_STAT_receives, 1);
+    m13_stats_add(reactor->path.stats, M13_STAT_received_bytes, arrival->bytes);
+}
+
+/* --- a vector -----------------------------------------------------------------------------------
+ */
+
+static void submit_write(struct m13_reactor *reactor, struct m13_merge *write)
+{
+    struct io_uring_sqe *entry = m13_uring_entry(&reactor->uring);
+    uint32_t index = (uint32_t)(write - reactor->writes);
+    m13_merge_finish(write);
+    if (!entry) {
+        m13_reactor_written(reactor, index, -EBUSY);
+        return;
+    }
+    io_uring_prep_writev(entry, M13_FILE_TUN, write->pieces, write->count + 1, 0);
+    entry->flags |= IOSQE_FIXED_FILE;
+    io_uring_sqe_set_data64(entry, M13_TAG(M13_TAG_WRITE, index));
+    m13_stats_add(reactor->path.stats, M13_STAT_tun_writes, 1);
+    m13_stats_add(reactor->path.stats, M13_STAT_tun_written_packets, write->count);
+    m13_stats_add(reactor->path.stats, M13_STAT_tun_written_bytes, write->bytes);
+}
+
+/* Every TO_TUN packet of the vector, joined by flow; KEPT until it is written. */
+static void write_vector(struct m13_reactor *reactor)
+{
+    struct m13_merge_set set = {.udp_stays_alone = !reactor->path.config.large_udp};
+    for (uint32_t i = 0; i < reactor->inward.count; i++) {
+        struct m13_packet *packet = &reactor->inward.packets[i];
+        if (packet->verdict != M13_TO_TUN)
+            continue;
+        uint8_t *inner = packet->frame->payload;
+        uint32_t index, bytes = packet->frame->header.payload_bytes;
+        packet->verdict = M13_KEPT;
+        if (m13_merge_join(&set, inner, bytes, packet->index))
+            continue;
+        if (!m13_slab_take(&reactor->writes_free, &index, 1)) {
+            m13_drop(&reactor->path, packet, M13_DROP_tun_ring_full);
+            continue;
+        }
+        struct m13_merge *leaving =
+            m13_merge_open(&set, &reactor->writes[index], inner, bytes, packet->index);
+        if (leaving)
+            submit_write(reactor, leaving);
+    }
+    for (uint32_t i = 0; i < set.count; i++)
+        submit_write(reactor, set.open[i]);
+}
+
+void m13_reactor_written(struct m13_reactor *reactor, uint32_t index, int32_t result)
+{
+    const struct m13_merge *write = &reactor->writes[index];
+    for (uint32_t i = 0; i < write->count; i++) {
+        if (result < 0)
+            m13_stats_drop(reactor->path.stats, M13_DROP_tun_write);
+        release(reactor, write->origin[i]);
+    }
+    m13_slab_give(&reactor->writes_free, &index, 1);
+}
+
+/* --echo: a tunnel packet goes back where it came from, its addresses swapped. */
+static void echo(struct m13_reactor *reactor, const struct m13_packet *packet)
+{
+    uint32_t bytes = packet->frame->header.payload_bytes;
+    struct m13_packet answer = {.peer = packet->peer,
+                                .session = reactor->path.peers.slots[packet->peer].current};
+    struct m13_wire_frame *frame =
+        answer.session ? m13_reactor_append(reactor, bytes, &answer) : NULL;
+    if (!frame)
+        return;
+    memcpy(frame->payload, packet->frame->payload, bytes);
+    const struct m13_wire_ipv4 *asked = (const void *)packet->frame->payload;
+    struct m13_wire_ipv4 *ip = (void *)frame->payload;
+    ip->source = asked->destination;
+    ip->destination = asked->source;
+}
+
+static void dispatch(struct m13_reactor *reactor)
+{
+    struct m13_path *path = &reactor->path;
+    for (uint32_t i = 0; i < reactor->inward.count; i++) {
+        struct m13_packet *packet = &reactor->inward.packets[i];
+        if (packet->verdict == M13_TO_TUN && m13_deliver_check(path, packet)) {
+            if (!path->config.echo)
+                continue;
+            echo(reactor, packet);
+            packet->verdict = M13_DONE;
+        } else if (packet->verdict == M13_TO_CONTROL) {
+            m13_control_receive(path, packet);
+        } else if (packet->verdict == M13_TO_REGISTER) {
+            (path->config.is_hub ? m13_hub_register : m13_node_echo)(path, packet);
+        } else if (packet->verdict == M13_TO_HANDSHAKE) {
+            (path->config.is_hub ? m13_hub_fragment : m13_node_fragment)(path, packet);
+        }
+    }
+    write_vector(reactor);
+    for (uint32_t i = 0; i < reactor->inward.count; i++)
+        if (reactor->inward.packets[i].verdict != M13_KEPT)
+            release(reactor, reactor->inward.packets[i].index);
+}
+
+static uint64_t stage_done(struct m13_reactor *reactor, enum m13_stage stage, uint64_t since)
+{
+    uint64_t now = m13_clock_cycles();
+    m13_stats_stage(reactor->path.stats, stage, now - since, reactor->inward.count);
+    return now;
+}
+
+static void work_vector(struct m13_reactor *reactor)
+{
+    if (!reactor->inward.count)
+        return;
+    uint64_t cycles = m13_clock_cycles();
+    m13_stats_add(reactor->path.stats, M13_STAT_received_packets, reactor->inward.count);
+    m13_parse(&reactor->path, &reactor->inward);
+    cycles = stage_done(reactor, M13_STAGE_parse, cycles);
+    m13_open(&reactor->path, &reactor->inward);
+    cycles = stage_done(reactor, M13_STAGE_open, cycles);
+    m13_classify(&reactor->path, &reactor->inward);
+    cycles = stage_done(reactor, M13_STAGE_classify, cycles);
+    dispatch(reactor);
+    stage_done(reactor, M13_STAGE_deliver, cycles);
+    reactor->inward.count = 0;
+}
+
+uint32_t m13_reactor_inward(struct m13_reactor *reactor)
+{
+    uint32_t frames = 0;
+    reactor->inward.count = 0;
+    for (uint32_t i = 0; i < reactor->arrived_count; i++) {
+        struct m13_arrival *arrival = &reactor->arrivals[reactor->arrived[i]];
+        for (uint32_t at = 0; at < arrival->bytes; at += arrival->frame_bytes) {
+            uint32_t left = arrival->bytes - at;
+            reactor->inward.packets[reactor->inward.count++] = (struct m13_packet){
+                .frame = (void *)(arrival->frames + at),
+                .index = reactor->arrived[i],
+                .bytes = left < arrival->frame_bytes ? left : arrival->frame_bytes,
+                .peer = M13_PEER_NONE,
+                .verdict = M13_TO_OPEN,
+                .source = arrival->source};
+            arrival->held++;
+            frames++;
+            if (reactor->inward.count == M13_VECTOR_PACKETS)
+                work_vector(reactor);
+        }
+        release(reactor, reactor->arrived[i]);
+    }
+    work_vector(reactor);
+    reactor->arrived_count = 0;
+    return frames;
+}

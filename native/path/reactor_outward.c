@@ -1,0 +1,249 @@
+/* From the TUN to the socket: large packets are cut into trains of sealed frames, a train a send.
+ * Control frames leave one by one. */
+#include <errno.h>
+#include <netinet/udp.h>
+
+#include "reactor.h"
+
+#ifndef UDP_SEGMENT
+#define UDP_SEGMENT 103 /* include/uapi/linux/udp.h */
+#endif
+
+/* --- sends --------------------------------------------------------------------------------------
+ */
+
+static void add_control(struct msghdr *message, int level, int type, const void *value,
+                        uint32_t bytes)
+{
+    struct cmsghdr *control =
+        (void *)((uint8_t *)message->msg_control + message->msg_controllen);
+    *control =
+        (struct cmsghdr){.cmsg_level = level, .cmsg_type = type, .cmsg_len = CMSG_LEN(bytes)};
+    memcpy(CMSG_DATA(control), value, bytes);
+    message->msg_controllen += CMSG_SPACE(bytes);
+}
+
+/* False: the ring takes no more, and the memory is the caller's still. */
+static bool submit_send(struct m13_reactor *reactor, struct m13_reactor_send *send,
+                        const struct m13_endpoint *to, uint16_t segment_bytes, uint64_t tag)
+{
+    struct io_uring_sqe *entry = m13_uring_entry(&reactor->uring);
+    if (!entry) {
+        m13_stats_drop(reactor->path.stats, M13_DROP_send_failed);
+        return false;
+    }
+    send->to = (struct sockaddr_in){
+        .sin_family = AF_INET, .sin_port = to->port, .sin_addr.s_addr = to->address};
+    send->message = (struct msghdr){.msg_name = &send->to,
+                                    .msg_namelen = sizeof send->to,
+                                    .msg_iov = &send->piece,
+                                    .msg_iovlen = 1,
+                                    .msg_control = send->control};
+    if (reactor->path.config.is_hub) {
+        struct in_pktinfo from = {.ipi_spec_dst.s_addr = to->local_address};
+        add_control(&send->message, IPPROTO_IP, IP_PKTINFO, &from, sizeof from);
+    }
+    if (segment_bytes)
+        add_control(&send->message, IPPROTO_UDP, UDP_SEGMENT, &segment_bytes,
+                    sizeof segment_bytes);
+    io_uring_prep_sendmsg(entry, M13_FILE_SOCKET, &send->message, 0);
+    entry->flags |= IOSQE_FIXED_FILE;
+    io_uring_sqe_set_data64(entry, tag);
+    m13_stats_add(reactor->path.stats, M13_STAT_sends, 1);
+    m13_stats_add(reactor->path.stats, M13_STAT_sent_bytes, send->piece.iov_len);
+    return true;
+}
+
+struct m13_wire_frame *m13_reactor_take_control(void *owner, uint32_t *index)
+{
+    struct m13_reactor *reactor = owner;
+    return m13_slab_take(&reactor->controls_free, index, 1)
+               ? (void *)m13_reactor_control_frame(reactor, *index)
+               : NULL;
+}
+
+void m13_reactor_send_control(void *owner, const struct m13_endpoint *to, uint32_t index,
+                              uint32_t bytes)
+{
+    struct m13_reactor *reactor = owner;
+    struct m13_reactor_send *send = &reactor->controls[index];
+    uint8_t *frame = m13_reactor_control_frame(reactor, index);
+    if (reactor->path.config.hexdump)
+        m13_report_frame(&reactor->path, to, (void *)frame, bytes, true);
+    send->piece = (struct iovec){.iov_base = frame, .iov_len = bytes};
+    if (submit_send(reactor, send, to, 0, M13_TAG(M13_TAG_CONTROL, index)))
+        m13_stats_add(reactor->path.stats, M13_STAT_sent_packets, 1);
+    else
+        m13_slab_give(&reactor->controls_free, &index, 1);
+}
+
+void m13_reactor_control_sent(struct m13_reactor *reactor, uint32_t index, int32_t result)
+{
+    if (result < 0)
+        m13_stats_drop(reactor->path.stats, M13_DROP_send_failed);
+    m13_slab_give(&reactor->controls_free, &index, 1);
+}
+
+/* --- trains -------------------------------------------------------------------------------------
+ */
+
+static void send_train(struct m13_reactor *reactor, uint32_t index, uint32_t frames)
+{
+    struct m13_train *train = &reactor->trains[index];
+    const struct m13_endpoint *to = &reactor->path.peers.slots[train->peer].endpoint;
+    uint16_t segment_bytes = frames > 1 ? (uint16_t)train->frame_bytes : 0;
+    train->send.piece = (struct iovec){.iov_base = train->memory, .iov_len = train->bytes};
+    if (submit_send(reactor, &train->send, to, segment_bytes, M13_TAG(M13_TAG_TRAIN, index)))
+        m13_stats_add(reactor->path.stats, M13_STAT_sent_packets, frames);
+    else
+        m13_slab_give(&reactor->trains_free, &index, 1);
+}
+
+/* Seals the frames of the open train and sends it. All are of one session: when its counter is
+ * exhausted none is sealed, and none may leave. */
+static void close_train(struct m13_reactor *reactor)
+{
+    struct m13_vector *frames = &reactor->outward;
+    if (!frames->count)
+        return;
+    uint64_t cycles = m13_clock_cycles();
+    m13_seal(&reactor->path, frames);
+    uint64_t sealed = m13_clock_cycles();
+    m13_stats_stage(reactor->path.stats, M13_STAGE_seal, sealed - cycles, frames->count);
+    if (frames->packets[frames->count - 1].verdict == M13_TO_NETWORK) {
+        if (reactor->path.config.hexdump)
+            m13_report_frame(&reactor->path, NULL, frames->packets[0].frame,
+                             frames->packets[0].bytes, true);
+        send_train(reactor, reactor->train, frames->count);
+    } else {
+        m13_slab_give(&reactor->trains_free, &reactor->train, 1);
+    }
+    m13_stats_stage(reactor->path.stats, M13_STAGE_transmit, m13_clock_cycles() - sealed,
+                    frames->count);
+    frames->count = 0;
+}
+
+static bool fits(const struct m13_reactor *reactor, uint32_t bytes, const struct m13_packet *like)
+{
+    const struct m13_train *train = &reactor->trains[reactor->train];
+    uint32_t frames_max = reactor->segmentation_off ? 1 : M13_VECTOR_PACKETS;
+    return !train->closed && like->peer == train->peer &&
+           like->session == reactor->outward.packets[0].session && bytes <= train->frame_bytes &&
+           reactor->outward.count < frames_max &&
+           train->bytes + bytes <= M13_REACTOR_SEND_BYTES_MAX;
+}
+
+struct m13_wire_frame *m13_reactor_append(struct m13_reactor *reactor, uint32_t inner_bytes,
+                                          const struct m13_packet *like)
+{
+    uint32_t bytes = inner_bytes + M13_WIRE_FRAME_BYTES;
+    if (reactor->outward.count && !fits(reactor, bytes, like))
+        close_train(reactor);
+    if (!reactor->outward.count) {
+        if (!m13_slab_take(&reactor->trains_free, &reactor->train, 1))
+            return NULL;
+        reactor->trains[reactor->train].bytes = 0;
+        reactor->trains[reactor->train].frame_bytes = bytes;
+        reactor->trains[reactor->train].peer = like->peer;
+        reactor->trains[reactor->train].closed = false;
+    }
+    struct m13_train *train = &reactor->trains[reactor->train];
+    struct m13_packet *packet = &reactor->outward.packets[reactor->outward.count++];
+    packet->frame = (void *)(train->memory + train->bytes);
+    packet->bytes = bytes;
+    packet->peer = like->peer;
+    packet->session = like->session;
+    packet->verdict = M13_TO_NETWORK;
+    train->bytes += bytes;
+    train->closed = bytes < train->frame_bytes;
+    return packet->frame;
+}
+
+void m13_reactor_train_sent(struct m13_reactor *reactor, uint32_t index, int32_t result)
+{
+    if (result < 0)
+        m13_stats_drop(reactor->path.stats, M13_DROP_send_failed);
+    /* an interface without checksum offload cannot cut for us (udp(7)) */
+    if (result == -EIO && reactor->trains[index].bytes > reactor->trains[index].frame_bytes)
+        reactor->segmentation_off = true;
+    m13_slab_give(&reactor->trains_free, &index, 1);
+}
+
+/* --- reads --------------------------------------------------------------------------------------
+ */
+
+void m13_reactor_read(struct m13_reactor *reactor, const struct io_uring_cqe *completion)
+{
+    if (completion->res < 0 || !(completion->flags & IORING_CQE_F_BUFFER))
+        return;
+    /* the queue holds as many as there are buffers */
+    uint32_t place = reactor->reads_tail++ % M13_REACTOR_READS;
+    reactor->reads[place] = completion->flags >> IORING_CQE_BUFFER_SHIFT;
+    reactor->read_bytes[place] = (uint32_t)completion->res;
+    reactor->lent_reads--;
+    m13_stats_add(reactor->path.stats, M13_STAT_tun_reads, 1);
+}
+
+static void finish_read(struct m13_reactor *reactor)
+{
+    uint32_t index = reactor->reads[reactor->reads_head++ % M13_REACTOR_READS];
+    reactor->splitting = false;
+    m13_uring_lend(&reactor->read_group, index);
+    reactor->lent_reads++;
+}
+
+/* Finds peer and session for what is left of the packet being cut: while it waited for a train
+ * they may have gone, or the slot may have become another's. */
+static void find_peer(struct m13_reactor *reactor)
+{
+    m13_collect(&reactor->path, &reactor->large, reactor->split.packet, reactor->split.bytes,
+                m13_split_next_bytes(&reactor->split));
+    reactor->splitting = reactor->large.verdict == M13_TO_NETWORK;
+    if (!reactor->splitting)
+        finish_read(reactor);
+}
+
+/* The next packet that was read and may be sent; those that may not go back at once. */
+static bool begin_read(struct m13_reactor *reactor)
+{
+    if (reactor->splitting)
+        find_peer(reactor);
+    while (!reactor->splitting && reactor->reads_head != reactor->reads_tail) {
+        uint32_t place = reactor->reads_head % M13_REACTOR_READS;
+        uint8_t *data = reactor->read_group.arena +
+                        (uint64_t)reactor->reads[place] * M13_REACTOR_LARGE_BYTES;
+        if (m13_split_begin(&reactor->split, data, reactor->read_bytes[place])) {
+            find_peer(reactor);
+        } else {
+            m13_drop(&reactor->path, &reactor->large, M13_DROP_inner_header);
+            finish_read(reactor);
+        }
+    }
+    return reactor->splitting;
+}
+
+void m13_reactor_outward(struct m13_reactor *reactor)
+{
+    uint64_t cycles = m13_clock_cycles(), total_bytes = 0;
+    uint32_t count = 0, bytes;
+    bool may_go_on = true;
+    while (may_go_on && begin_read(reactor)) {
+        while ((bytes = m13_split_next_bytes(&reactor->split))) {
+            struct m13_wire_frame *frame = m13_reactor_append(reactor, bytes, &reactor->large);
+            if (!frame)
+                break; /* the rest when a train comes home */
+            m13_split_next(&reactor->split, frame->payload);
+            total_bytes += bytes;
+            count++;
+        }
+        may_go_on = !bytes;
+        if (may_go_on)
+            finish_read(reactor);
+    }
+    if (count) {
+        m13_stats_stage(reactor->path.stats, M13_STAGE_collect, m13_clock_cycles() - cycles, count);
+        m13_stats_add(reactor->path.stats, M13_STAT_tun_read_packets, count);
+        m13_stats_add(reactor->path.stats, M13_STAT_tun_read_bytes, total_bytes);
+    }
+    close_train(reactor);
+}
