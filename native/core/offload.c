@@ -48,7 +48,7 @@ static uint16_t checksum_offset(uint8_t protocol)
 /* One's-complement sum of the pseudo header of RFC 768 and 9293. */
 static uint64_t pseudo_sum(const struct m13_wire_ipv4 *ip, uint32_t transport_bytes)
 {
-    return m13_checksum_add(0, &ip->source, 8) + big16(ip->protocol) +
+    return m13_checksum_words(0, &ip->source, 2) + big16(ip->protocol) +
            big16((uint16_t)transport_bytes);
 }
 
@@ -75,10 +75,32 @@ static void finish_ipv4(struct m13_wire_ipv4 *ip, uint32_t bytes)
 {
     ip->total_bytes = big16((uint16_t)bytes);
     ip->checksum = 0;
-    ip->checksum = m13_checksum_fold(m13_checksum_add(0, ip, sizeof *ip));
+    ip->checksum = m13_checksum_fold(m13_checksum_words(0, ip, sizeof *ip / 4));
 }
 
 /* --- cutting ---------------------------------------------------------------------------------- */
+
+/* The headers as cut() copies them, but for the fields it sets: those it adds for each packet. */
+static void sum_headers(struct m13_split *split)
+{
+    const struct m13_wire_ipv4 *read = (const void *)split->packet;
+    const struct tcp_header *tcp = (const void *)(split->packet + sizeof *read);
+    struct m13_wire_ipv4 ip = *read;
+    ip.total_bytes = ip.id = ip.checksum = 0;
+    split->ip_sum = m13_checksum_words(0, &ip, sizeof ip / 4);
+    split->transport_sum = m13_checksum_words(0, &ip.source, 2) + big16(ip.protocol);
+    if (split->protocol == IPPROTO_UDP) {
+        split->transport_sum += m13_checksum_words(0, tcp, 1); /* ports */
+        return;
+    }
+    struct tcp_header fixed = *tcp;
+    fixed.sequence = 0;
+    fixed.flags = 0;
+    fixed.checksum = 0;
+    split->transport_sum += m13_checksum_words(0, &fixed, sizeof fixed / 4);
+    split->transport_sum += m13_checksum_words(
+        0, tcp + 1, (split->header_bytes - (uint32_t)sizeof(ip) - TCP_HEADER_BYTES) / 4);
+}
 
 bool m13_split_begin(struct m13_split *split, const uint8_t *data, uint32_t bytes)
 {
@@ -102,6 +124,7 @@ bool m13_split_begin(struct m13_split *split, const uint8_t *data, uint32_t byte
     if (!split->header_bytes || !header.gso_size)
         return false;
     split->protocol = ((const struct m13_wire_ipv4 *)(const void *)split->packet)->protocol;
+    sum_headers(split);
     return (kind == VIRTIO_NET_HDR_GSO_TCPV4 && split->protocol == IPPROTO_TCP) ||
            (kind == M13_OFFLOAD_GSO_UDP_L4 && split->protocol == IPPROTO_UDP);
 }
@@ -116,38 +139,44 @@ uint32_t m13_split_next_bytes(const struct m13_split *split)
     return split->header_bytes + (left < split->segment_bytes ? left : split->segment_bytes);
 }
 
-static void fix_tcp(const struct m13_split *split, struct tcp_header *tcp, bool last)
+/* Each of these sets what differs in a packet of its kind and answers its sum. */
+static uint64_t set_tcp(const struct m13_split *split, struct tcp_header *tcp, bool last)
 {
     tcp->sequence = big32(big32(tcp->sequence) + split->done);
     if (!last)
         tcp->flags &= (uint8_t) ~(TCP_FIN | TCP_PSH);
     if (split->index)
         tcp->flags &= (uint8_t)~TCP_CWR; /* RFC 3168: said once */
+    /* the second byte of its 16-bit word: the high one in native order */
+    return (uint64_t)tcp->sequence + ((uint32_t)tcp->flags << 8);
+}
+
+static uint64_t set_udp(struct m13_wire_udp *udp, uint32_t transport_bytes)
+{
+    udp->bytes = big16((uint16_t)transport_bytes);
+    return udp->bytes;
 }
 
 static void cut(struct m13_split *split, uint8_t *out, uint32_t bytes)
 {
     uint32_t payload_bytes = bytes - split->header_bytes;
+    uint32_t transport_bytes = bytes - (uint32_t)sizeof(struct m13_wire_ipv4);
     bool last = split->done + payload_bytes == split->bytes - split->header_bytes;
-    memcpy(out, split->packet, split->header_bytes);
-    memcpy(out + split->header_bytes, split->packet + split->header_bytes + split->done,
-           payload_bytes);
     struct m13_wire_ipv4 *ip = (void *)out;
     uint8_t *transport = out + sizeof *ip;
-    uint32_t transport_bytes = bytes - (uint32_t)sizeof *ip;
+    memcpy(out, split->packet, split->header_bytes);
     ip->id = big16((uint16_t)(big16(ip->id) + split->index));
-    finish_ipv4(ip, bytes);
-    if (split->protocol == IPPROTO_TCP)
-        fix_tcp(split, (void *)transport, last);
-    else
-        ((struct m13_wire_udp *)(void *)transport)->bytes = big16((uint16_t)transport_bytes);
-    uint16_t sum = 0;
-    memcpy(transport + checksum_offset(split->protocol), &sum, sizeof sum);
-    sum = m13_checksum_fold(
-        m13_checksum_add(pseudo_sum(ip, transport_bytes), transport, transport_bytes));
-    if (!sum && split->protocol == IPPROTO_UDP)
-        sum = 0xFFFF;
-    memcpy(transport + checksum_offset(split->protocol), &sum, sizeof sum);
+    ip->total_bytes = big16((uint16_t)bytes);
+    ip->checksum = m13_checksum_fold(split->ip_sum + ip->id + ip->total_bytes);
+    uint64_t sum = split->transport_sum + big16((uint16_t)transport_bytes);
+    sum += split->protocol == IPPROTO_TCP ? set_tcp(split, (void *)transport, last)
+                                          : set_udp((void *)transport, transport_bytes);
+    sum = m13_checksum_copy(sum, out + split->header_bytes,
+                            split->packet + split->header_bytes + split->done, payload_bytes);
+    uint16_t checksum = m13_checksum_fold(sum);
+    if (!checksum && split->protocol == IPPROTO_UDP)
+        checksum = 0xFFFF;
+    memcpy(transport + checksum_offset(split->protocol), &checksum, sizeof checksum);
     split->done += payload_bytes;
 }
 
@@ -184,7 +213,7 @@ static bool checksum_is_right(const uint8_t *packet, uint32_t bytes)
     uint32_t transport_bytes = bytes - (uint32_t)sizeof *ip;
     if (ip->protocol == IPPROTO_UDP && (!udp->checksum || big16(udp->bytes) != transport_bytes))
         return false; /* no checksum cannot be made one again */
-    return !m13_checksum_fold(m13_checksum_add(0, ip, sizeof *ip)) &&
+    return !m13_checksum_fold(m13_checksum_words(0, ip, sizeof *ip / 4)) &&
            !m13_checksum_fold(m13_checksum_add(pseudo_sum(ip, transport_bytes), packet + sizeof *ip,
                                                transport_bytes));
 }

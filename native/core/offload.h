@@ -32,6 +32,8 @@ struct m13_split {
     uint16_t checksum_start; /* where an unfinished checksum begins; 0: it is finished */
     uint16_t checksum_offset;
     uint8_t protocol;
+    uint64_t ip_sum;        /* of the headers, without what differs from packet to packet */
+    uint64_t transport_sum; /* with the pseudo header's addresses and protocol */
 };
 
 /* Begins with what was read from the TUN: a header and a packet. False when the two contradict

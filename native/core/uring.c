@@ -100,8 +100,8 @@ int m13_uring_read(struct m13_uring *uring, int file, const struct m13_uring_gro
     struct io_uring_sqe *entry = m13_uring_entry(uring);
     if (!entry)
         return -EBUSY;
-    io_uring_prep_rw(multishot ? M13_URING_OP_READ_MULTISHOT : IORING_OP_READ, entry, file,
-                     NULL, multishot ? 0 : group->buffer_room, 0);
+    io_uring_prep_rw(multishot ? M13_URING_OP_READ_MULTISHOT : IORING_OP_READ, entry, file, NULL,
+                     multishot ? 0 : group->buffer_room, 0);
     entry->flags |= IOSQE_BUFFER_SELECT | IOSQE_FIXED_FILE;
     entry->buf_group = group->id;
     io_uring_sqe_set_data64(entry, user_data);

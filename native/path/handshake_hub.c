@@ -4,7 +4,7 @@
  *   IDLE -ClientHello-> HELLO -answer-> HELLO_DONE -Finished-> FINISHED -answer-> CONFIRMED */
 #include "path.h"
 
-#define RESTART_NS     (5 * M13_SECOND_NS)  /* another ClientHello does not displace one before */
+#define RESTART_NS (5 * M13_SECOND_NS) /* another ClientHello does not displace one before */
 
 static bool may_echo(struct m13_path *path, const struct m13_endpoint *source)
 {

@@ -48,8 +48,8 @@ struct m13_reactor_send {
     struct msghdr message;
     struct iovec piece;
     struct sockaddr_in to;
-    alignas(struct cmsghdr) uint8_t control[CMSG_SPACE(sizeof(struct in_pktinfo)) +
-                                            CMSG_SPACE(sizeof(uint16_t))];
+    alignas(struct cmsghdr)
+        uint8_t control[CMSG_SPACE(sizeof(struct in_pktinfo)) + CMSG_SPACE(sizeof(uint16_t))];
 };
 
 /* Sealed frames of one peer one behind the other, of one length but the last: one send, which the

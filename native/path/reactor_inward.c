@@ -72,8 +72,7 @@ void m13_reactor_received(struct m13_reactor *reactor, const struct io_uring_cqe
     if (!out)
         return;
     arrival->frames = io_uring_recvmsg_payload(out, &reactor->receive_shape);
-    arrival->bytes =
-        io_uring_recvmsg_payload_length(out, completion->res, &reactor->receive_shape);
+    arrival->bytes = io_uring_recvmsg_payload_length(out, completion->res, &reactor->receive_shape);
     arrival->frame_bytes = arrival->bytes;
     arrival->source.address = from->sin_addr.s_addr;
     arrival->source.port = from->sin_port;
@@ -210,6 +209,11 @@ uint32_t m13_reactor_inward(struct m13_reactor *reactor)
     reactor->inward.count = 0;
     for (uint32_t i = 0; i < reactor->arrived_count; i++) {
         struct m13_arrival *arrival = &reactor->arrivals[reactor->arrived[i]];
+        /* a train that would be torn by the vector's end begins a fresh one: its packets belong
+         * together, and are written together */
+        if (reactor->inward.count * arrival->frame_bytes + arrival->bytes >
+            M13_VECTOR_PACKETS * arrival->frame_bytes)
+            work_vector(reactor);
         for (uint32_t at = 0; at < arrival->bytes; at += arrival->frame_bytes) {
             uint32_t left = arrival->bytes - at;
             reactor->inward.packets[reactor->inward.count++] = (struct m13_packet){

@@ -66,13 +66,12 @@ static void arm_requests(struct m13_reactor *reactor)
 {
     uint64_t now = reactor->path.now_ns;
     if (!reactor->receive_armed && reactor->lent_arrivals && now >= reactor->receive_retry_ns)
-        reactor->receive_armed = !m13_uring_receive_multishot(
-            &reactor->uring, M13_FILE_SOCKET, &reactor->receive_shape, &reactor->arrival_group,
-            M13_TAG(M13_TAG_RECEIVE, 0));
+        reactor->receive_armed =
+            !m13_uring_receive_multishot(&reactor->uring, M13_FILE_SOCKET, &reactor->receive_shape,
+                                         &reactor->arrival_group, M13_TAG(M13_TAG_RECEIVE, 0));
     if (!reactor->tun_armed && reactor->lent_reads && now >= reactor->tun_retry_ns)
-        reactor->tun_armed =
-            !m13_uring_read(&reactor->uring, M13_FILE_TUN, &reactor->read_group,
-                            !reactor->single_reads, M13_TAG(M13_TAG_READ, 0));
+        reactor->tun_armed = !m13_uring_read(&reactor->uring, M13_FILE_TUN, &reactor->read_group,
+                                             !reactor->single_reads, M13_TAG(M13_TAG_READ, 0));
     if (!reactor->answers_armed)
         reactor->answers_armed = !m13_uring_poll_multishot(
             &reactor->uring, reactor->path.channel->answer_fd, M13_TAG(M13_TAG_ANSWERS, 0));
@@ -122,8 +121,8 @@ static void submit_and_wait(struct m13_reactor *reactor, bool wait)
 
 static int start(struct m13_reactor *reactor)
 {
-    const int files[M13_FILE_COUNT] = {[M13_FILE_SOCKET] = reactor->config.socket_fd,
-                                       [M13_FILE_TUN] = reactor->config.tun_fd};
+    const int files[M13_FILE_COUNT] = {
+        [M13_FILE_SOCKET] = reactor->config.socket_fd, [M13_FILE_TUN] = reactor->config.tun_fd};
     int error = m13_uring_init(&reactor->uring, reactor->config.sqpoll);
     if (!error)
         error = io_uring_register_files(&reactor->uring.ring, files, M13_FILE_COUNT);
@@ -142,9 +141,8 @@ static int start(struct m13_reactor *reactor)
         m13_uring_lend(&reactor->read_group, index);
     reactor->lent_arrivals = M13_REACTOR_ARRIVALS;
     reactor->lent_reads = M13_REACTOR_READS;
-    reactor->path.outlet = (struct m13_outlet){.owner = reactor,
-                                               .take = m13_reactor_take_control,
-                                               .send = m13_reactor_send_control};
+    reactor->path.outlet = (struct m13_outlet){
+        .owner = reactor, .take = m13_reactor_take_control, .send = m13_reactor_send_control};
     return 0;
 }
 

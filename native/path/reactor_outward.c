@@ -15,8 +15,7 @@
 static void add_control(struct msghdr *message, int level, int type, const void *value,
                         uint32_t bytes)
 {
-    struct cmsghdr *control =
-        (void *)((uint8_t *)message->msg_control + message->msg_controllen);
+    struct cmsghdr *control = (void *)((uint8_t *)message->msg_control + message->msg_controllen);
     *control =
         (struct cmsghdr){.cmsg_level = level, .cmsg_type = type, .cmsg_len = CMSG_LEN(bytes)};
     memcpy(CMSG_DATA(control), value, bytes);
@@ -44,8 +43,7 @@ static bool submit_send(struct m13_reactor *reactor, struct m13_reactor_send *se
         add_control(&send->message, IPPROTO_IP, IP_PKTINFO, &from, sizeof from);
     }
     if (segment_bytes)
-        add_control(&send->message, IPPROTO_UDP, UDP_SEGMENT, &segment_bytes,
-                    sizeof segment_bytes);
+        add_control(&send->message, IPPROTO_UDP, UDP_SEGMENT, &segment_bytes, sizeof segment_bytes);
     io_uring_prep_sendmsg(entry, M13_FILE_SOCKET, &send->message, 0);
     entry->flags |= IOSQE_FIXED_FILE;
     io_uring_sqe_set_data64(entry, tag);
@@ -210,8 +208,8 @@ static bool begin_read(struct m13_reactor *reactor)
         find_peer(reactor);
     while (!reactor->splitting && reactor->reads_head != reactor->reads_tail) {
         uint32_t place = reactor->reads_head % M13_REACTOR_READS;
-        uint8_t *data = reactor->read_group.arena +
-                        (uint64_t)reactor->reads[place] * M13_REACTOR_LARGE_BYTES;
+        uint8_t *data =
+            reactor->read_group.arena + (uint64_t)reactor->reads[place] * M13_REACTOR_LARGE_BYTES;
         if (m13_split_begin(&reactor->split, data, reactor->read_bytes[place])) {
             find_peer(reactor);
         } else {
