@@ -2,6 +2,7 @@
 #   make         build            make test    every test        make demo   see it run
 #   make debug   ASan + UBSan     make lint    all linters       make bench  against other tunnels
 #   make fuzz    libFuzzer runs   make clean   back to a clone
+#   make bench-check    instructions per packet against the stored budgets
 
 SHELL := /bin/bash
 .SHELLFLAGS := -eu -o pipefail -c
@@ -10,7 +11,7 @@ SHELL := /bin/bash
 # The one list of Debian packages.
 DEBIAN_BUILD := gcc make clang lld libbpf-dev libxdp-dev liburing-dev libssl-dev libnftables1 \
                 linux-libc-dev libc6-dev pkg-config python3-venv python3-dev
-DEBIAN_TEST  := iproute2 iputils-ping iperf3 nftables procps clang-format libclang-rt-dev
+DEBIAN_TEST  := iproute2 iputils-ping iperf3 nftables procps clang-format libclang-rt-dev valgrind
 DEBIAN_BENCH := openvpn wireguard-go wireguard-tools
 ifeq ($(shell uname -m),x86_64)
 DEBIAN_BUILD += libipsec-mb-dev
@@ -22,7 +23,7 @@ VENV   := .venv
 BIN    := $(VENV)/bin
 NATIVE := $(wildcard native/*.pyx native/core/* native/path/* bpf/*) setup.py
 
-.PHONY: build test demo debug lint bench fuzz clean install-packages
+.PHONY: build test demo debug lint bench bench-check fuzz clean install-packages
 
 build: $(VENV)/.built
 
@@ -63,6 +64,9 @@ lint: build
 
 bench: build bench-packages
 	@$(BIN)/python -m bench
+
+bench-check: build
+	@$(BIN)/python -m bench.check
 
 fuzz: build
 	@$(BIN)/python -m tests.fuzz --seconds 300
