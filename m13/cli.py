@@ -7,7 +7,7 @@ from pathlib import Path
 
 import click
 
-from m13 import __version__, identity, log, pqc
+from m13 import __version__, config, identity, log, pqc
 from m13.errors import M13Error
 
 EXIT_INTERRUPTED = 130
@@ -23,7 +23,7 @@ KEY_PATH = click.Path(path_type=Path, dir_okay=False)
 )
 @click.version_option(__version__, prog_name="m13")
 def m13() -> None:
-    """Identities of M13 hubs and nodes, and the check of this machine."""
+    """Identities of M13 hubs and nodes, and what this machine can do."""
 
 
 @m13.command()
@@ -58,6 +58,30 @@ def doctor(as_json: bool, interface: str | None) -> int:
     from m13.doctor import run_doctor
 
     return run_doctor(interface, as_json)
+
+
+@m13.command()
+@click.option("--hub", type=config.HostPort(), help="Measure the tunnel to this hub [any].")
+@click.option(
+    "--seconds",
+    type=click.FloatRange(0.5, 600),
+    default=10,
+    show_default=True,
+    help="About how long all of it takes.",
+)
+@click.option("--json", "as_json", is_flag=True, help="One JSON object instead of tables.")
+def bench(hub: tuple[str, int] | None, seconds: float, as_json: bool) -> int:
+    """Measure what limits this machine: AEAD, rings, wake-ups, TUN, UDP, and the tunnel.
+
+    The tunnel is measured through a node or hub that runs here, by pings and by about a second of
+    as many echoes as it carries. TUN and sockets are measured in a network namespace that is gone
+    afterwards; nothing on the machine changes. Who is not root gets what an ordinary user may
+    measure, and hears what was left out.
+    """
+    # here and not above, where Ctrl-C while it loads would not be caught
+    from m13.bench.run import run_bench
+
+    return run_bench(hub, seconds, as_json)
 
 
 def run(command: click.Command, program: str) -> int:

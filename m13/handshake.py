@@ -14,6 +14,8 @@ from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
 from m13 import pqc
+from m13.handshake_profile import PROFILES as PROFILES
+from m13.handshake_profile import Profile, derive
 from m13.identity import parse_fingerprint
 from native import channel
 
@@ -28,59 +30,6 @@ STATES_MAX = 256
 # A replayed or spoofed ClientHello must not displace the one whose Finished is on its way.
 CANDIDATES_MAX = 4
 STATE_SECONDS = 60.0
-
-
-@dataclass(frozen=True)
-class Profile:
-    """One row of the table in section 4."""
-
-    name: str
-    version: int
-    context: bytes
-    hub_transcript: Callable[[bytes, bytes], bytes]  # of ClientHello, ServerHello[0..4161]
-    node_transcript: Callable[[bytes, bytes], bytes]  # of ClientHello, ServerHello
-    two_keys: bool
-
-
-def _seed_transcript(client_hello: bytes, server_hello: bytes) -> bytes:
-    """SHA-512(nonce, ciphertext, hub key): neither the version nor the node's keys are covered."""
-    return _sha512(client_hello[2:34], server_hello[1:SIGNED_PART_BYTES])
-
-
-def _ciphertext_transcript(client_hello: bytes, server_hello: bytes) -> bytes:
-    return _sha512(client_hello, server_hello[1:1569])
-
-
-def _full_transcript(client_hello: bytes, server_hello: bytes) -> bytes:
-    return _sha512(client_hello, server_hello)
-
-
-def _sha512(*parts: bytes) -> bytes:
-    return hashlib.sha512(b"".join(parts)).digest()
-
-
-PROFILES = {
-    profile.name: profile
-    for profile in (
-        Profile("v1", 1, b"M13-HS-v1", _seed_transcript, _seed_transcript, False),
-        Profile("v1-full", 1, b"M13-HS-v1", _ciphertext_transcript, _full_transcript, False),
-        Profile("v2", 2, b"M13-HS-v2", _full_transcript, _full_transcript, True),
-    )
-}
-
-
-def derive(
-    profile: Profile, client_hello: bytes, server_hello: bytes, shared: bytes
-) -> tuple[bytearray, bytearray]:
-    """The keys hub to node and node to hub."""
-    info = b"M13-PQC-SESSION-KEY-v%d" % profile.version
-    if not profile.two_keys:
-        key = pqc.hkdf(client_hello[2:34], shared, info)
-        return key, bytearray(key)
-    salt = _sha512(client_hello, server_hello)
-    hub_to_node = pqc.hkdf(salt, shared, info + b" hub->node")
-    node_to_hub = pqc.hkdf(salt, shared, info + b" node->hub")
-    return hub_to_node, node_to_hub
 
 
 @dataclass(frozen=True)
@@ -136,6 +85,7 @@ class Pending:
     profile: Profile
     finished: bytes = b""  # what verified, or what was answered: set means established
     server_hello: bytes = b""
+    node_transcript: bytes = b""  # what Finished signs
     keys: tuple[bytearray, bytearray] | None = field(default=None, repr=False)  # hub, to Finished
     member: Member | None = None
     decapsulation_key: Any = field(default=None, repr=False)  # node, until ServerHello
@@ -150,18 +100,32 @@ Key = TypeVar("Key", bound=tuple)
 
 
 class States(dict[Key, Pending]):
-    """Handshakes under way, oldest first."""
+    """Handshakes under way, oldest first. A key begins with peer and generation."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._by_attempt: dict[tuple, dict[Key, None]] = {}
 
     def add(self, key: Key, pending: Pending) -> None:
         self.discard(key)
         while len(self) >= STATES_MAX:
             self.discard(next(iter(self)))
         self[key] = pending
+        self._by_attempt.setdefault(key[:2], {})[key] = None
 
     def discard(self, key: Key) -> None:
         pending = self.pop(key, None)
-        if pending:
-            pending.forget()
+        if not pending:
+            return
+        pending.forget()
+        siblings = self._by_attempt[key[:2]]
+        del siblings[key]
+        if not siblings:
+            del self._by_attempt[key[:2]]
+
+    def of_attempt(self, peer: int, generation: int) -> list[Key]:
+        """The keys that begin so, oldest first."""
+        return list(self._by_attempt.get((peer, generation), ()))
 
     def expire(self, now: float) -> float | None:
         """Drops what is too old; seconds until the next one is, None when there is none."""
@@ -200,16 +164,13 @@ class HubHandshake:
         if kind == channel.ASK_FINISHED:
             return self._finished(peer, generation, payload)
         if kind == channel.ASK_FORGET:
-            for key in self._candidates(peer, generation):
+            for key in self._states.of_attempt(peer, generation):
                 self._states.discard(key)
             return None
         return Refused(channel.MALFORMED)
 
     def expire(self) -> float | None:
         return self._states.expire(self._clock())
-
-    def _candidates(self, peer: int, generation: int) -> list[tuple[int, int, bytes]]:
-        return [key for key in self._states if key[:2] == (peer, generation)]
 
     def _client_hello(self, peer: int, generation: int, message: bytes) -> Answer | None:
         if len(message) != CLIENT_HELLO_BYTES or message[0] != CLIENT_HELLO:
@@ -222,7 +183,7 @@ class HubHandshake:
         member = self._roster.get(fingerprint)
         if not member:
             return Refused(channel.NOT_ADMITTED, fingerprint)
-        key = (peer, generation, _sha512(message))
+        key = (peer, generation, hashlib.sha512(message).digest())
         known = self._states.get(key)
         if known:
             return None if known.finished else Hello(known.server_hello)
@@ -231,7 +192,7 @@ class HubHandshake:
             self._answer(pending)
         except ValueError:  # the encapsulation key fails FIPS 203's input check
             return Refused(channel.MALFORMED, fingerprint)
-        candidates = self._candidates(peer, generation)
+        candidates = self._states.of_attempt(peer, generation)
         if len(candidates) >= CANDIDATES_MAX:
             self._states.discard(candidates[0])
         self._states.add(key, pending)
@@ -240,17 +201,19 @@ class HubHandshake:
     def _answer(self, pending: Pending) -> None:
         """Encapsulates, signs and derives; the shared secret lives in this call only."""
         profile, client_hello = pending.profile, pending.client_hello
+        transcripts = profile.transcripts(client_hello)
         shared, ciphertext = self.provider.kem_encapsulate(client_hello[34:1602])
         signed_part = bytes([SERVER_HELLO]) + ciphertext + self._public_key
-        transcript = profile.hub_transcript(client_hello, signed_part)
+        transcript = transcripts.of_hub(signed_part)
         signature = self.provider.sign(self._signing_key, transcript, profile.context)
         pending.server_hello = signed_part + signature
-        pending.keys = derive(profile, client_hello, pending.server_hello, shared)
+        pending.node_transcript = transcripts.of_node(signature)
+        pending.keys = derive(profile, client_hello[2:34], pending.node_transcript, shared)
 
     def _finished(self, peer: int, generation: int, message: bytes) -> Answer | None:
         if len(message) != FINISHED_BYTES or message[0] != FINISHED:
             return Refused(channel.MALFORMED)
-        states = [self._states[key] for key in self._candidates(peer, generation)]
+        states = [self._states[key] for key in self._states.of_attempt(peer, generation)]
         if not states:
             return Refused(channel.NO_STATE)
         if any(pending.finished == message for pending in states):
@@ -261,9 +224,9 @@ class HubHandshake:
         return Refused(channel.BAD_SIGNATURE)
 
     def _verifies(self, pending: Pending, finished: bytes) -> bool:
-        transcript = pending.profile.node_transcript(pending.client_hello, pending.server_hello)
         public_key = pending.client_hello[-pqc.PUBLIC_KEY_BYTES :]
-        return self.provider.verify(public_key, transcript, pending.profile.context, finished[1:])
+        signed = pending.node_transcript
+        return self.provider.verify(public_key, signed, pending.profile.context, finished[1:])
 
     def _establish(self, pending: Pending, message: bytes) -> Established:
         member, keys = pending.member, pending.keys
@@ -349,10 +312,12 @@ class NodeHandshake:
         if not any(hmac.compare_digest(fingerprint, pin) for pin in self._pins):
             reason = channel.HUB_KEY_MISMATCH if self._pins else channel.HUB_KEY_UNKNOWN
             return Refused(reason, fingerprint)
-        transcript = self._profile.hub_transcript(pending.client_hello, message[:SIGNED_PART_BYTES])
+        transcripts = self._profile.transcripts(pending.client_hello)
+        transcript = transcripts.of_hub(message[:SIGNED_PART_BYTES])
         signature = message[SIGNED_PART_BYTES:]
         if not self.provider.verify(public_key, transcript, self._profile.context, signature):
             return Refused(channel.BAD_SIGNATURE, fingerprint)
+        pending.node_transcript = transcripts.of_node(signature)
         return self._finish(pending, message, fingerprint)
 
     def _finish(self, pending: Pending, message: bytes, fingerprint: bytes) -> Established:
@@ -360,8 +325,8 @@ class NodeHandshake:
         shared = self.provider.kem_decapsulate(
             pending.decapsulation_key, message[1 : 1 + pqc.CIPHERTEXT_BYTES]
         )
-        hub_to_node, node_to_hub = derive(self._profile, pending.client_hello, message, shared)
-        transcript = self._profile.node_transcript(pending.client_hello, message)
+        nonce, transcript = pending.client_hello[2:34], pending.node_transcript
+        hub_to_node, node_to_hub = derive(self._profile, nonce, transcript, shared)
         signature = self.provider.sign(self._signing_key, transcript, self._profile.context)
         pending.forget()
         pending.finished = bytes([FINISHED]) + signature

@@ -13,7 +13,9 @@ import time
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+from m13 import handshake_worker
 from m13.errors import HostError
+from m13.forked import Forked, may_fork
 from m13.identity import Identity
 from native.channel import REQUESTS, Channel
 
@@ -64,14 +66,18 @@ def node_configuration(
 
 
 class HandshakeWorker:
-    """One worker process on one channel. Call poll() now and then; close() ends it."""
+    """One worker process on one channel. Call poll() now and then; close() ends it.
+
+    The first one is a copy of this process, which serves a tenth of a second earlier than a fresh
+    interpreter would. Once there are threads, and keys of sessions, a fresh one is started.
+    """
 
     def __init__(self, link: Channel, configuration: Mapping[str, Any]) -> None:
         self.restarts = 0
         self._link = link
         # One line: the worker reads one. It stays here for restarts, as the identity does.
         self._configuration = json.dumps(configuration).encode() + b"\n"
-        self._process: subprocess.Popen[bytes] | None = None
+        self._process: Forked | subprocess.Popen[bytes] | None = None
         self._ready = False
         self._started = 0.0
         self._restart_seconds = RESTART_SECONDS_MIN
@@ -86,7 +92,15 @@ class HandshakeWorker:
 
     def start(self) -> None:
         """Returns when the worker serves; HostError with its own words when it cannot."""
+        self.launch()
+        self.await_ready()
+
+    def launch(self) -> None:
+        """The first half of start(): it comes up while the caller does other things."""
         self._spawn()
+
+    def await_ready(self) -> None:
+        """The second half of start()."""
         if not self._read_ready(READY_SECONDS):
             said = self._last_words or self._silence()
             self.close()
@@ -140,16 +154,11 @@ class HandshakeWorker:
         self._last_words = ""
         self._head = None
         self._started = time.monotonic()
-        # -P: nothing is imported from the working directory. A session of its own: Ctrl-C in the
-        # terminal is the parent's to handle.
-        self._process = subprocess.Popen(
-            [sys.executable, "-P", "-m", "m13.handshake_worker", *map(str, descriptors)],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            pass_fds=descriptors,
-            start_new_session=True,
-            env={**os.environ, "OPENBLAS_NUM_THREADS": "1"},
-        )
+        words = [str(descriptor) for descriptor in descriptors]
+        if may_fork():
+            self._process = Forked(lambda: handshake_worker.main(words), descriptors)
+        else:
+            self._process = _fresh(words, descriptors)
         assert self._process.stdin
         try:
             self._process.stdin.write(self._configuration)
@@ -167,7 +176,7 @@ class HandshakeWorker:
             self._last_words = "" if self._ready else line.removeprefix("failed: ")
         return self._ready
 
-    def _died(self, process: subprocess.Popen[bytes], now: float) -> None:
+    def _died(self, process: Forked | subprocess.Popen[bytes], now: float) -> None:
         if not self._ready:
             self._read_ready(0)
         self._close_pipes(process)
@@ -204,14 +213,29 @@ class HandshakeWorker:
         return True
 
     @staticmethod
-    def _close_pipes(process: subprocess.Popen[bytes]) -> None:
+    def _close_pipes(process: Forked | subprocess.Popen[bytes]) -> None:
         for pipe in (process.stdin, process.stdout):
             if pipe:
                 with contextlib.suppress(BrokenPipeError):
                     pipe.close()
 
 
-def _describe_end(status: int) -> str:
+def _fresh(words: list[str], descriptors: tuple[int, ...]) -> subprocess.Popen[bytes]:
+    # -P: nothing is imported from the working directory. A session of its own: Ctrl-C in the
+    # terminal is the parent's to handle.
+    return subprocess.Popen(
+        [sys.executable, "-P", "-m", "m13.handshake_worker", *words],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        pass_fds=descriptors,
+        start_new_session=True,
+        env={**os.environ, "OPENBLAS_NUM_THREADS": "1"},
+    )
+
+
+def _describe_end(status: int | None) -> str:
+    if status is None:
+        return "ended"
     if status >= 0:
         return f"ended with status {status}"
     try:

@@ -26,7 +26,7 @@ from native import channel
 log = logging.getLogger("m13.handshake")
 
 NOBODY = 65534
-STANDARD_INPUT = 0
+STANDARD_INPUT, STANDARD_OUTPUT = 0, 1
 STANDARD_DESCRIPTORS = 3
 ANSWER_RING_FULL_MS = 2
 # linux/prctl.h and linux/capability.h
@@ -174,18 +174,24 @@ def serve(machine: Machine, link: channel.Channel) -> None:
                 os.eventfd_read(descriptor)
 
 
+def _say(line: str) -> None:
+    os.write(STANDARD_OUTPUT, line.encode(errors="replace") + b"\n")
+
+
 def main(arguments: list[str]) -> int:
     try:
-        configuration = json.loads(sys.stdin.buffer.readline())
+        # by its number: in a copy of another process sys.stdin may be something else
+        with open(STANDARD_INPUT, "rb", closefd=False) as lines:
+            configuration = json.loads(lines.readline())
         machine = build(configuration)
         rehearse(machine.provider)
         link = channel.Channel.attach(*map(int, arguments))
         drop_privileges()
     except (M13Error, OSError, ValueError, TypeError) as error:
         told = isinstance(error, (M13Error, OSError))
-        print(f"failed: {error if told else type(error).__name__}", flush=True)
+        _say(f"failed: {error if told else type(error).__name__}")
         return 1
-    print("ready", flush=True)
+    _say("ready")
     serve(machine, link)
     return 0
 
