@@ -148,7 +148,7 @@ class RunningHub:
     # --- bring-up ---------------------------------------------------------------------------
 
     def _prepare_machine(self, journal: Journal, settings: Settings) -> Settings:
-        notes = sysctl.raise_buffer_limits(journal)
+        notes: list[str | None] = [*sysctl.raise_buffer_limits(journal)]
         if self.rx == "xdp":
             notes.append(hugepages.reserve(journal, XDP_BYTES // HUGE_PAGE_BYTES).note)
         cores = cpu.plan()

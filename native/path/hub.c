@@ -26,6 +26,8 @@ int m13_hub_create(struct m13_hub **out, const struct m13_hub_config *config)
     memset(hub, 0, sizeof *hub);
     hub->config = *config;
     hub->worker_bell.fd = hub->tun_bell.fd = -1;
+    hub->patience.core = config->worker_core;
+    hub->tun_patience.core = config->tun_core;
     /* timers are looked at ten times per keepalive interval */
     hub->tick_ns = config->path.keepalive_ms * M13_MILLISECOND_NS / 10;
     if (hub->tick_ns > 100 * M13_MILLISECOND_NS)

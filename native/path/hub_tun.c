@@ -6,7 +6,6 @@
 #include <unistd.h>
 
 #include "hub_worker.h"
-#include "thread.h"
 
 #define GIVE_BACK_MS 2 /* a TUN this long without a packet is the worker's to read again */
 
@@ -163,7 +162,7 @@ int m13_hub_run_tun(struct m13_hub *hub)
         m13_stats_add(stats_of(hub), M13_STAT_loops, 1);
         uint32_t work = write_packets(hub);
         work += read_packets(hub);
-        if (!work)
+        if (m13_patience_is_over(&hub->tun_patience, work, m13_clock_now_ns()))
             wait_for_work(hub);
     }
     return 0;

@@ -5,8 +5,6 @@
 #include <poll.h>
 #include <stdlib.h>
 
-#include "thread.h"
-
 static uint8_t *frame_memory(const struct m13_hub *hub, uint32_t frame)
 {
     return hub->config.umem + (uint64_t)frame * M13_FRAME_BYTES;
@@ -355,7 +353,8 @@ int m13_hub_run_worker(struct m13_hub *hub)
         transmit(hub);
         /* what waits for a link that is down must not keep us from sleeping */
         bool stuck = hub->transmit_outstanding >= M13_HUB_FRAMES_TRANSMIT;
-        if (!work && (stuck || !m13_sched_count(&hub->sched)))
+        bool worked = work || (!stuck && m13_sched_count(&hub->sched));
+        if (m13_patience_is_over(&hub->patience, worked, hub->path.now_ns))
             wait_for_work(hub);
     }
     return 0;

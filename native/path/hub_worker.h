@@ -19,6 +19,7 @@
 #include "path.h"
 #include "sched.h"
 #include "slab.h"
+#include "thread.h"
 #include "xdp.h"
 
 /* Shares of the slab; nobody lends more than its share. */
@@ -69,6 +70,8 @@ struct m13_hub {
     uint32_t transmit_outstanding;
     uint32_t to_tun_outstanding;   /* sent to the TUN thread and not yet returned */
     uint32_t from_tun_outstanding; /* lent for reading and not yet come back as packets */
+    struct m13_patience patience;  /* the worker's */
+    struct m13_patience tun_patience;
     uint64_t next_tick_ns;
     uint64_t tick_ns;
     struct m13_vector vector;

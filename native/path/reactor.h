@@ -19,13 +19,17 @@
 #include "offload.h"
 #include "path.h"
 #include "slab.h"
+#include "thread.h"
 #include "uring.h"
 
 #define M13_REACTOR_CONTROLS 256 /* handshake and control frames on their way out */
 #define M13_REACTOR_ARRIVALS 64  /* datagrams received, each perhaps many; power of two */
 #define M13_REACTOR_READS    64  /* large packets read from the TUN; power of two */
 #define M13_REACTOR_TRAINS   64  /* datagrams on their way out, many in one send */
-#define M13_REACTOR_WRITES   128 /* large packets on their way to the TUN */
+#define M13_REACTOR_WRITES   256 /* large packets on their way to the TUN */
+/* What one arrival may need of them: each frame its own; the kernel joins up to 128 datagrams
+ * (UDP_MAX_SEGMENTS, include/linux/udp.h). */
+#define M13_REACTOR_WRITES_ARRIVAL 128
 #define M13_REACTOR_BUFFERS                                                                        \
     (M13_REACTOR_CONTROLS + M13_REACTOR_ARRIVALS + M13_REACTOR_READS + M13_REACTOR_TRAINS +        \
      M13_REACTOR_WRITES)
@@ -102,8 +106,9 @@ struct m13_reactor {
     struct m13_split split;
     struct m13_packet large;                /* its peer and session */
     bool segmentation_off;                  /* the kernel refused UDP_SEGMENT: one frame a send */
-    uint32_t arrived[M13_REACTOR_ARRIVALS]; /* in this turn */
-    uint32_t arrived_count;
+    uint32_t arrived[M13_REACTOR_ARRIVALS]; /* received and not yet opened, a queue */
+    uint32_t arrived_head;
+    uint32_t arrived_tail;
     uint32_t reads[M13_REACTOR_READS]; /* read and not yet cut, a queue */
     uint32_t read_bytes[M13_REACTOR_READS];
     uint32_t reads_head;
@@ -117,6 +122,7 @@ struct m13_reactor {
     uint64_t receive_retry_ns; /* after an error the request is armed again, not at once */
     uint64_t tun_retry_ns;
     uint64_t next_tick_ns;
+    struct m13_patience patience;
     int stop_fd; /* eventfd, wakes the reactor */
     _Atomic bool stop;
     struct m13_reactor_send controls[M13_REACTOR_CONTROLS];
@@ -161,8 +167,9 @@ static inline uint8_t *m13_reactor_control_frame(const struct m13_reactor *react
 /* Requests of the group's buffers, which stay armed, and what they answer (reactor_inward.c). */
 void m13_reactor_receive_shape(struct m13_reactor *reactor);
 void m13_reactor_received(struct m13_reactor *reactor, const struct io_uring_cqe *completion);
-/* Everything that arrived: opened, delivered or consumed. Answers how many frames. */
-uint32_t m13_reactor_inward(struct m13_reactor *reactor);
+/* Opens what arrived and delivers or consumes it, as far as writes are free; completing writes wake
+ * us for the rest. */
+void m13_reactor_inward(struct m13_reactor *reactor);
 void m13_reactor_written(struct m13_reactor *reactor, uint32_t index, int32_t result);
 
 /* Packets out of the TUN: a completion of the read request, then as many as trains are free for

@@ -68,7 +68,8 @@ void m13_reactor_received(struct m13_reactor *reactor, const struct io_uring_cqe
     const struct sockaddr_in *from = out ? io_uring_recvmsg_name(out) : NULL;
     reactor->lent_arrivals--;
     *arrival = (struct m13_arrival){.held = 1};
-    reactor->arrived[reactor->arrived_count++] = index;
+    /* the queue holds as many as there are buffers */
+    reactor->arrived[reactor->arrived_tail++ % M13_REACTOR_ARRIVALS] = index;
     if (!out)
         return;
     arrival->frames = io_uring_recvmsg_payload(out, &reactor->receive_shape);
@@ -203,34 +204,40 @@ static void work_vector(struct m13_reactor *reactor)
     reactor->inward.count = 0;
 }
 
-uint32_t m13_reactor_inward(struct m13_reactor *reactor)
+static void add_frames(struct m13_reactor *reactor, uint32_t index)
 {
-    uint32_t frames = 0;
-    reactor->inward.count = 0;
-    for (uint32_t i = 0; i < reactor->arrived_count; i++) {
-        struct m13_arrival *arrival = &reactor->arrivals[reactor->arrived[i]];
-        /* a train that would be torn by the vector's end begins a fresh one: its packets belong
-         * together, and are written together */
-        if (reactor->inward.count * arrival->frame_bytes + arrival->bytes >
-            M13_VECTOR_PACKETS * arrival->frame_bytes)
+    struct m13_arrival *arrival = &reactor->arrivals[index];
+    /* a train that would be torn by the vector's end begins a fresh one: its packets belong
+     * together, and are written together */
+    if (reactor->inward.count * arrival->frame_bytes + arrival->bytes >
+        M13_VECTOR_PACKETS * arrival->frame_bytes)
+        work_vector(reactor);
+    for (uint32_t at = 0; at < arrival->bytes; at += arrival->frame_bytes) {
+        uint32_t left = arrival->bytes - at;
+        reactor->inward.packets[reactor->inward.count++] =
+            (struct m13_packet){.frame = (void *)(arrival->frames + at),
+                                .index = index,
+                                .bytes = left < arrival->frame_bytes ? left : arrival->frame_bytes,
+                                .peer = M13_PEER_NONE,
+                                .verdict = M13_TO_OPEN,
+                                .source = arrival->source};
+        arrival->held++;
+        if (reactor->inward.count == M13_VECTOR_PACKETS)
             work_vector(reactor);
-        for (uint32_t at = 0; at < arrival->bytes; at += arrival->frame_bytes) {
-            uint32_t left = arrival->bytes - at;
-            reactor->inward.packets[reactor->inward.count++] = (struct m13_packet){
-                .frame = (void *)(arrival->frames + at),
-                .index = reactor->arrived[i],
-                .bytes = left < arrival->frame_bytes ? left : arrival->frame_bytes,
-                .peer = M13_PEER_NONE,
-                .verdict = M13_TO_OPEN,
-                .source = arrival->source};
-            arrival->held++;
-            frames++;
-            if (reactor->inward.count == M13_VECTOR_PACKETS)
-                work_vector(reactor);
-        }
-        release(reactor, reactor->arrived[i]);
+    }
+}
+
+void m13_reactor_inward(struct m13_reactor *reactor)
+{
+    reactor->inward.count = 0;
+    while (reactor->arrived_head != reactor->arrived_tail) {
+        /* the vector's frames may each need a write too */
+        uint32_t writes = M13_REACTOR_WRITES_ARRIVAL + reactor->inward.count;
+        if (reactor->writes_free.count_free < writes)
+            break;
+        uint32_t index = reactor->arrived[reactor->arrived_head++ % M13_REACTOR_ARRIVALS];
+        add_frames(reactor, index);
+        release(reactor, index);
     }
     work_vector(reactor);
-    reactor->arrived_count = 0;
-    return frames;
 }

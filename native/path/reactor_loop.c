@@ -3,7 +3,6 @@
 #include <errno.h>
 
 #include "reactor.h"
-#include "thread.h"
 
 #define RETRY_NS (20 * M13_MILLISECOND_NS)
 
@@ -139,6 +138,7 @@ static int start(struct m13_reactor *reactor)
         m13_uring_lend(&reactor->arrival_group, index);
     for (uint32_t index = 0; index < M13_REACTOR_READS; index++)
         m13_uring_lend(&reactor->read_group, index);
+    reactor->patience.core = reactor->config.core;
     reactor->lent_arrivals = M13_REACTOR_ARRIVALS;
     reactor->lent_reads = M13_REACTOR_READS;
     reactor->path.outlet = (struct m13_outlet){
@@ -160,7 +160,8 @@ int m13_reactor_run(struct m13_reactor *reactor)
                                             : m13_node_answers(&reactor->path);
         tick(reactor);
         arm_requests(reactor);
-        submit_and_wait(reactor, !work);
+        submit_and_wait(reactor,
+                        m13_patience_is_over(&reactor->patience, work, reactor->path.now_ns));
     }
     m13_uring_group_fini(&reactor->uring, &reactor->arrival_group);
     m13_uring_group_fini(&reactor->uring, &reactor->read_group);
