@@ -132,7 +132,7 @@ class RunningHub:
         check_subnet(settings)
         self.rx, why = receive.choose(settings)
         self._say(why)
-        self.settings = settings = self._prepare_machine(journal, settings)
+        self.settings = settings = self._prepare_machine(stack, journal, settings)
         self.page = stack.enter_context(TelemetryPage.create("hub", settings.tun_name))
         self.reader = stack.enter_context(TelemetryReader(self.page.path))
         channel = stack.enter_context(Channel.create())
@@ -147,11 +147,11 @@ class RunningHub:
 
     # --- bring-up ---------------------------------------------------------------------------
 
-    def _prepare_machine(self, journal: Journal, settings: Settings) -> Settings:
+    def _prepare_machine(self, stack: ExitStack, journal: Journal, settings: Settings) -> Settings:
         notes: list[str | None] = [*sysctl.raise_buffer_limits(journal)]
         if self.rx == "xdp":
             notes.append(hugepages.reserve(journal, XDP_BYTES // HUGE_PAGE_BYTES).note)
-        cores = cpu.plan()
+        cores = cpu.claim(stack, threads=2 if self.rx == "xdp" else 1)
         if cores.isolated:
             moved, unmovable = irq.move_off(journal, cores.isolated)
             log.info("%d interrupts moved off the isolated cores, %d stay", moved, unmovable)

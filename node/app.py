@@ -140,15 +140,11 @@ def connect(settings: Settings) -> None:
     pins = pinned_keys(settings)
     tun.check_name(settings.tun_name)
     address = hub_address(settings)
-    cores = cpu.plan()
-    settings = replace(
-        settings,
-        sqpoll=wants_sqpoll(settings),
-        worker_core=cores.worker,
-    )
+    settings = replace(settings, sqpoll=wants_sqpoll(settings))
     version = max(settings.handshake_versions)
     configuration = node_configuration(me, pins, version, settings.v1_profile, provider.name)
     with Service() as service, ExitStack() as stack:
+        settings = replace(settings, worker_core=cpu.claim(stack, threads=1).worker)
         try:
             running = RunningNode(stack, service, settings, address, configuration)
             running.announce(me.fingerprint, provider.name)
@@ -175,12 +171,15 @@ class RunningNode:
         self.is_guarded = False
         self.last_refusal = ""
         self.previous: dict | None = None
+        # first, because it comes up beside all that follows
+        channel = stack.enter_context(Channel.create())
+        self.worker = HandshakeWorker(channel, configuration)
+        stack.callback(self.worker.close)
+        self.worker.launch()
         self.journal = stack.enter_context(Journal.open("node", settings.tun_name))
         self._say(*sysctl.raise_buffer_limits(self.journal))
         self.page = stack.enter_context(TelemetryPage.create("node", settings.tun_name))
         self.reader = stack.enter_context(TelemetryReader(self.page.path))
-        channel = stack.enter_context(Channel.create())
-        self.worker = stack.enter_context(HandshakeWorker(channel, configuration))
         service.checkpoint()
         self.device = stack.enter_context(
             tun.Tun(settings.tun_name, settings.mtu, flags=tun.IFF_VNET_HDR, blocking=False)
@@ -207,6 +206,7 @@ class RunningNode:
         )
         stack.callback(self.node.close)
         stack.callback(self._end_threads)
+        self.worker.await_ready()
         self._listen()
         self.deadline = time.monotonic() + FIRST_SESSION_SECONDS
         service.start_thread("m13-reactor", self.node.run)
@@ -311,10 +311,11 @@ class RunningNode:
         self.had_session = True
         self.device.up()
         self._say(self.device.use_fair_queueing())
+        # routes first: a firewall transaction takes longer than all of them
+        self.routes.capture()
         self.is_guarded = self.routes.is_full_tunnel
         if self.is_guarded:
             self._say(leak_guard.enable(self.journal, self.settings.tun_name))
-        self.routes.capture()
         log.info("tunnel %s/%d, MTU %d", address, event.prefix_bits, event.mtu)
 
     def _way_changed(self, next_hop: NextHop) -> None:

@@ -1,7 +1,9 @@
 """Which cores the data plane's threads run on."""
 
+import fcntl
 import os
 from collections.abc import Iterable
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -54,10 +56,42 @@ def plan() -> CorePlan:
     """The worker on the first isolated core and the TUN thread on the last. On cores shared with
     others a pinned thread waits for whoever runs there, for milliseconds (measured: 0.35 against
     0.11 ms of ping), so without isolation nothing is pinned."""
+    return _plan(isolated_cores())
+
+
+def claim(stack: ExitStack, threads: int) -> CorePlan:
+    """A plan for one thread or two on cores that no other tunnel of ours has, and has not while the
+    stack lives: two that look for work on one core would only take turns."""
     isolated = isolated_cores()
+    candidates = [*isolated[:1], *isolated[:0:-1]]  # the first, then from the last
+    held: list[int] = []
+    for core in candidates:
+        if len(held) < threads and _hold(stack, core):
+            held.append(core)
+    if isolated and not held:
+        taken = "every isolated core has another tunnel's thread: threads are not pinned"
+        return CorePlan(ANY_CORE, ANY_CORE, tuple(isolated), taken)
+    chosen = _plan(sorted(held))
+    note = chosen.note if threads > 1 or not held else None
+    return CorePlan(chosen.worker, chosen.tun, tuple(isolated), note)
+
+
+def _plan(isolated: list[int]) -> CorePlan:
     if len(isolated) >= 2:
         return CorePlan(isolated[0], isolated[-1], tuple(isolated), None)
     if isolated:
         note = f"only core {isolated[0]} is isolated: the TUN thread is not pinned"
         return CorePlan(isolated[0], ANY_CORE, tuple(isolated), note)
     return CorePlan(ANY_CORE, ANY_CORE, (), "no isolated cores (isolcpus=): threads are not pinned")
+
+
+def _hold(stack: ExitStack, core: int) -> bool:
+    """A lock on the core's folder in sysfs: gone with the process, and nothing is left behind."""
+    descriptor = os.open(SYSTEM / f"cpu{core}", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        os.close(descriptor)
+        return False
+    stack.callback(os.close, descriptor)
+    return True

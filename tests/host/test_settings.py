@@ -1,6 +1,7 @@
 """Settings that are text: sysctls, huge pages, interrupts; and the choice of cores."""
 
 import os
+from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
@@ -170,6 +171,26 @@ def test_cores_are_chosen(
     chosen = cpu.plan()
     assert (chosen.worker, chosen.tun, chosen.isolated) == expected
     assert (chosen.note is None) == (len(chosen.isolated) >= 2)
+
+
+def test_a_core_has_one_tunnel_thread_at_a_time(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "online").write_text("0-5\n")
+    for core in range(6):
+        (tmp_path / f"cpu{core}").mkdir()
+    monkeypatch.setattr(cpu, "SYSTEM", tmp_path)
+    monkeypatch.setenv("M13_MOCK_CMDLINE", "isolcpus=2-4")
+    with ExitStack() as hub, ExitStack() as node:
+        first, second = cpu.claim(hub, threads=2), cpu.claim(node, threads=1)
+        assert (first.worker, first.tun, first.note) == (2, 4, None)
+        assert (second.worker, second.note) == (3, None)
+        with ExitStack() as late:
+            third = cpu.claim(late, threads=1)
+            assert third.worker == cpu.ANY_CORE
+            assert "another tunnel" in str(third.note)
+    with ExitStack() as stack:
+        assert cpu.claim(stack, threads=2) == first
 
 
 def test_a_missing_sysctl_reads_as_none() -> None:
