@@ -52,23 +52,35 @@ static uint64_t pseudo_sum(const struct m13_wire_ipv4 *ip, uint32_t transport_by
            big16((uint16_t)transport_bytes);
 }
 
-/* Length of IPv4 and transport header, 0 when the packet is not one we cut or join: options in the
- * IPv4 header, fragments, other protocols, headers that do not fit. */
-static uint32_t headers(const uint8_t *packet, uint32_t bytes)
+static uint32_t ip_header_bytes(const void *packet)
+{
+    return (*(const uint8_t *)packet & 0x0Fu) * 4;
+}
+
+/* Length of IPv4 and transport header, 0 when the packet is not one we cut: fragments, other
+ * protocols, headers that do not fit. */
+static uint32_t headers_to_cut(const uint8_t *packet, uint32_t bytes)
 {
     const struct m13_wire_ipv4 *ip = (const void *)packet;
-    if (bytes < sizeof *ip + UDP_HEADER_BYTES || ip->version_length != 0x45 ||
-        (ip->fragment & big16(0x3FFF)) || big16(ip->total_bytes) != bytes)
+    if (bytes < sizeof *ip || ip->version_length >> 4 != 4 || (ip->fragment & big16(0x3FFF)) ||
+        big16(ip->total_bytes) != bytes)
+        return 0;
+    uint32_t ip_bytes = ip_header_bytes(packet);
+    if (ip_bytes < sizeof *ip || bytes < ip_bytes + UDP_HEADER_BYTES)
         return 0;
     if (ip->protocol == IPPROTO_UDP)
-        return sizeof *ip + UDP_HEADER_BYTES;
-    if (ip->protocol != IPPROTO_TCP || bytes < sizeof *ip + TCP_HEADER_BYTES)
+        return ip_bytes + UDP_HEADER_BYTES;
+    if (ip->protocol != IPPROTO_TCP || bytes < ip_bytes + TCP_HEADER_BYTES)
         return 0;
-    const struct tcp_header *tcp = (const void *)(packet + sizeof *ip);
+    const struct tcp_header *tcp = (const void *)(packet + ip_bytes);
     uint32_t tcp_bytes = (tcp->data_offset >> 4) * 4u;
-    if (tcp_bytes < TCP_HEADER_BYTES || sizeof *ip + tcp_bytes > bytes)
-        return 0;
-    return (uint32_t)sizeof *ip + tcp_bytes;
+    return tcp_bytes < TCP_HEADER_BYTES || ip_bytes + tcp_bytes > bytes ? 0 : ip_bytes + tcp_bytes;
+}
+
+/* The same of packets that may be joined: none with options in the IPv4 header. */
+static uint32_t headers(const uint8_t *packet, uint32_t bytes)
+{
+    return *packet == 0x45 ? headers_to_cut(packet, bytes) : 0;
 }
 
 static void finish_ipv4(struct m13_wire_ipv4 *ip, uint32_t bytes)
@@ -84,10 +96,11 @@ static void finish_ipv4(struct m13_wire_ipv4 *ip, uint32_t bytes)
 static void sum_headers(struct m13_split *split)
 {
     const struct m13_wire_ipv4 *read = (const void *)split->packet;
-    const struct tcp_header *tcp = (const void *)(split->packet + sizeof *read);
+    const struct tcp_header *tcp = (const void *)(split->packet + split->ip_bytes);
     struct m13_wire_ipv4 ip = *read;
     ip.total_bytes = ip.id = ip.checksum = 0;
     split->ip_sum = m13_checksum_words(0, &ip, sizeof ip / 4);
+    split->ip_sum += m13_checksum_words(0, read + 1, (split->ip_bytes - sizeof ip) / 4);
     split->transport_sum = m13_checksum_words(0, &ip.source, 2) + big16(ip.protocol);
     if (split->protocol == IPPROTO_UDP) {
         split->transport_sum += m13_checksum_words(0, tcp, 1); /* ports */
@@ -99,7 +112,7 @@ static void sum_headers(struct m13_split *split)
     fixed.checksum = 0;
     split->transport_sum += m13_checksum_words(0, &fixed, sizeof fixed / 4);
     split->transport_sum += m13_checksum_words(
-        0, tcp + 1, (split->header_bytes - (uint32_t)sizeof(ip) - TCP_HEADER_BYTES) / 4);
+        0, tcp + 1, (split->header_bytes - split->ip_bytes - TCP_HEADER_BYTES) / 4);
 }
 
 bool m13_split_begin(struct m13_split *split, const uint8_t *data, uint32_t bytes)
@@ -119,10 +132,11 @@ bool m13_split_begin(struct m13_split *split, const uint8_t *data, uint32_t byte
     if (header.gso_type == VIRTIO_NET_HDR_GSO_NONE)
         return true;
     uint8_t kind = header.gso_type & (uint8_t)~VIRTIO_NET_HDR_GSO_ECN;
-    split->header_bytes = headers(split->packet, split->bytes);
+    split->header_bytes = headers_to_cut(split->packet, split->bytes);
     split->segment_bytes = header.gso_size;
     if (!split->header_bytes || !header.gso_size)
         return false;
+    split->ip_bytes = ip_header_bytes(split->packet);
     split->protocol = ((const struct m13_wire_ipv4 *)(const void *)split->packet)->protocol;
     sum_headers(split);
     return (kind == VIRTIO_NET_HDR_GSO_TCPV4 && split->protocol == IPPROTO_TCP) ||
@@ -160,10 +174,10 @@ static uint64_t set_udp(struct m13_wire_udp *udp, uint32_t transport_bytes)
 static void cut(struct m13_split *split, uint8_t *out, uint32_t bytes)
 {
     uint32_t payload_bytes = bytes - split->header_bytes;
-    uint32_t transport_bytes = bytes - (uint32_t)sizeof(struct m13_wire_ipv4);
+    uint32_t transport_bytes = bytes - split->ip_bytes;
     bool last = split->done + payload_bytes == split->bytes - split->header_bytes;
     struct m13_wire_ipv4 *ip = (void *)out;
-    uint8_t *transport = out + sizeof *ip;
+    uint8_t *transport = out + split->ip_bytes;
     memcpy(out, split->packet, split->header_bytes);
     ip->id = big16((uint16_t)(big16(ip->id) + split->index));
     ip->total_bytes = big16((uint16_t)bytes);
@@ -310,11 +324,28 @@ bool m13_merge_add(struct m13_merge *merge, uint8_t *packet, uint32_t bytes, uin
     return true;
 }
 
+/* The newest of the packet's flow: after it came nothing that the packet must not overtake. */
 static uint32_t find_flow(const struct m13_merge_set *set, const uint8_t *packet, uint32_t bytes)
 {
-    uint32_t i = 0;
-    while (i < set->count && !m13_merge_same_flow(set->open[i], packet, bytes))
-        i++;
+    uint32_t i = set->count;
+    while (i && !m13_merge_same_flow(set->open[i - 1], packet, bytes))
+        i--;
+    return i ? i - 1 : set->count;
+}
+
+/* What is to be written so that the merge can be. A packet without ports counts as of every flow
+ * between its addresses, so merges of different flows may have to keep their order too. */
+static uint32_t find_oldest_before(const struct m13_merge_set *set, uint32_t i)
+{
+    for (uint32_t j = 0; j < i;) {
+        const struct m13_wire_ipv4 *ip = (const void *)set->open[i]->packet;
+        if (m13_merge_same_flow(set->open[j], set->open[i]->packet, big16(ip->total_bytes))) {
+            i = j;
+            j = 0;
+        } else {
+            j++;
+        }
+    }
     return i;
 }
 
@@ -332,6 +363,7 @@ struct m13_merge *m13_merge_open(struct m13_merge_set *set, struct m13_merge *fr
     if (i == set->count && set->count == M13_MERGE_FLOWS_MAX)
         i = 0;
     if (i < set->count) {
+        i = find_oldest_before(set, i);
         leaving = set->open[i];
         set->count--;
         memmove(&set->open[i], &set->open[i + 1], (set->count - i) * sizeof set->open[0]);

@@ -26,6 +26,7 @@ struct m13_split {
     const uint8_t *packet; /* IPv4 header */
     uint32_t bytes;
     uint32_t header_bytes;   /* IPv4 and TCP or UDP header; 0: not cut */
+    uint32_t ip_bytes;       /* of them the IPv4 header, with its options */
     uint32_t segment_bytes;  /* payload of each but the last */
     uint32_t done;           /* payload handed out */
     uint32_t index;          /* segments handed out */

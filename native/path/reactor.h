@@ -23,7 +23,7 @@
 #include "uring.h"
 
 #define M13_REACTOR_CONTROLS 256 /* handshake and control frames on their way out */
-#define M13_REACTOR_ARRIVALS 64  /* datagrams received, each perhaps many; power of two */
+#define M13_REACTOR_ARRIVALS 16  /* datagrams received, each perhaps many; power of two */
 #define M13_REACTOR_READS    64  /* large packets read from the TUN; power of two */
 #define M13_REACTOR_TRAINS   64  /* datagrams on their way out, many in one send */
 #define M13_REACTOR_WRITES   256 /* large packets on their way to the TUN */

@@ -9,9 +9,11 @@ from scapy.layers.inet import ICMP, IP, TCP, UDP
 from scapy.packet import Raw
 
 from native import offload
+from tests import segmenter
 
 NEEDS_CSUM = 1
 NONE, TCPV4, TCPV4_ECN, UDP_L4 = 0, 1, 0x81, 5
+HEADER_BYTES = offload.HEADER_BYTES
 A, B = "10.13.0.2", "198.51.100.7"
 
 
@@ -220,3 +222,93 @@ def test_cutting_undoes_joining_and_keeps_every_flow_in_order(plan):
     for source in nexts:
         mine = [p for p in packets if IP(p).src == source]
         assert [p for p in after if IP(p).src == source] == mine
+
+
+@st.composite
+def whole_packets(draw):
+    """A TCP or UDP packet of any fields, and a segment size that cuts it."""
+    payload = draw(st.binary(min_size=1, max_size=300)) * draw(st.integers(1, 40))
+    fields = {
+        "tos": draw(st.integers(0, 255)),
+        "ttl": draw(st.integers(1, 255)),
+        "flags": draw(st.sampled_from(["", "DF"])),
+        "id": draw(st.integers(0, 65535)),
+        "options": draw(st.sampled_from([b"", b"\1\1\1\1", bytes([7, 7, 4, 0, 0, 0, 0, 1])])),
+    }
+    if draw(st.booleans()):
+        layer = UDP(sport=draw(st.integers(0, 65535)), dport=draw(st.integers(0, 65535)))
+    else:
+        layer = TCP(
+            sport=draw(st.integers(0, 65535)),
+            dport=9,
+            seq=draw(st.integers(0, 2**32 - 1)),
+            ack=draw(st.integers(0, 2**32 - 1)),
+            flags=draw(st.integers(0, 511)) & ~0x06,  # neither SYN nor RST with payload
+            window=draw(st.integers(0, 65535)),
+            urgptr=draw(st.integers(0, 65535)),
+            options=draw(st.sampled_from([[], [("NOP", None)] * 2 + [("Timestamp", (5, 6))]])),
+        )
+    packet = bytes(IP(src=A, dst=B, **fields) / layer / Raw(payload))
+    return packet, draw(st.integers(max(1, len(payload) // 60), len(payload)))
+
+
+@settings(max_examples=100, deadline=None)
+@given(whole_packets())
+def test_split_cuts_like_its_slow_twin(drawn):
+    head, packet = segmenter.large(*drawn)
+    assert offload.split(head + packet) == segmenter.cut(head, packet)
+
+
+@st.composite
+def strands(draw):
+    """Packets of a few flows between two addresses, in turn: (the flow's name, packet)."""
+    states = {}
+    mixed = []
+    for _ in range(draw(st.integers(1, 40))):
+        kind, port = draw(st.sampled_from("tu")), draw(st.integers(1, 3))
+        size = draw(st.sampled_from([0, 1, 9, 100, 100, 100]))
+        seq, ident = states.get((kind, port), (2**32 - 500, 65530))
+        states[kind, port] = (seq + size) % 2**32, (ident + 1) % 65536
+        form = draw(st.sampled_from(["plain"] * 9 + ["options", "piece", "marked"]))
+        fields = {"id": ident, "options": b"\1" * 4 if form == "options" else b""}
+        fields |= {"tos": 3 if form == "marked" else 2}
+        fields |= {"flags": draw(st.sampled_from(["", "DF"])) if kind == "u" else ""}
+        if form == "piece":
+            fields |= {"flags": "MF", "frag": draw(st.integers(0, 3))}
+        layer = (
+            TCP(sport=port, dport=9, seq=seq, ack=5, flags=draw(st.sampled_from(["A", "A", "PA"])))
+            if kind == "t"
+            else UDP(sport=port, dport=9)
+        )
+        payload = bytes([len(mixed)]) * size
+        mixed.append(((kind, port), bytes(IP(src=A, dst=B, **fields) / layer / Raw(payload))))
+    return mixed
+
+
+def atomic_aside(packet):
+    """RFC 6864: the identification of a packet with DF that is no fragment means nothing."""
+    flags = int.from_bytes(packet[6:8], "big")
+    if flags & 0x7FFF != 0x4000:
+        return packet
+    bare = packet[:4] + bytes(2) + packet[6:]
+    return segmenter.with_checksums(bare) if bare[9] in (6, 17) else bare
+
+
+@settings(max_examples=150, deadline=None)
+@given(strands())
+def test_no_packet_overtakes_another_of_its_flow(drawn):
+    """Cut by the twin. A fragment, or a packet with IPv4 options, is of the flow it was made for,
+    which the joining does not see."""
+    name_of = {}
+    for flow, packet in drawn:
+        name_of.setdefault(atomic_aside(packet), flow)
+    writes = [data for data, _ in offload.merge([packet for _, packet in drawn])]
+    after = [
+        atomic_aside(packet)
+        for data in writes
+        for packet in segmenter.cut(data[:HEADER_BYTES], data[HEADER_BYTES:])
+    ]
+    before = [atomic_aside(packet) for _, packet in drawn]
+    assert sorted(after) == sorted(before)
+    for flow in set(name_of.values()):
+        assert [p for p in after if name_of[p] == flow] == [p for p in before if name_of[p] == flow]
