@@ -12,7 +12,7 @@ SHELL := /bin/bash
 DEBIAN_BUILD := gcc make clang lld libbpf-dev libxdp-dev liburing-dev libssl-dev libnftables1 \
                 linux-libc-dev libc6-dev pkg-config python3-venv python3-dev
 DEBIAN_TEST  := iproute2 iputils-ping iperf3 nftables procps clang-format libclang-rt-dev valgrind
-DEBIAN_BENCH := openvpn wireguard-go wireguard-tools
+DEBIAN_BENCH := openvpn wireguard-go wireguard-tools nebula
 ifeq ($(shell uname -m),x86_64)
 DEBIAN_BUILD += libipsec-mb-dev
 endif

@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import tempfile
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -16,19 +17,22 @@ from rich.status import Status
 
 from bench import aead, machine, measure
 from bench.bed import Bed
-from bench.contenders import TUNNELS, Tunnel
+from bench.contenders import M13, Raw, Tunnel
 from bench.report import OURS, Report, Results
+from bench.rivals import RIVALS
 from bench.tunnel import ProgramError
 from m13.errors import M13Error
 from native.aead import VECTOR
 
+KINDS: tuple[type[Tunnel], ...] = (M13, *RIVALS, Raw)
+TUNNELS = [kind for kind in KINDS if kind.is_possible()]
 NAMES = [kind.name for kind in TUNNELS]
 FAILURES = (ProgramError, M13Error, NetlinkError, OSError, subprocess.SubprocessError)
 Tell = Callable[[str], None]
 
 
 @click.command(help=__doc__)
-@click.option("--rounds", type=click.IntRange(1), default=3, show_default=True)
+@click.option("--rounds", type=click.IntRange(1), default=5, show_default=True)
 @click.option("--quick", is_flag=True, help="One short round: does it work, roughly how fast.")
 @click.option("--only", type=click.Choice(NAMES), multiple=True, help="This tunnel; repeatable.")
 @click.option("--json", "json_path", type=click.Path(path_type=Path), help="Every sample, a file.")
@@ -75,11 +79,13 @@ def _run_rounds(
     """Every tunnel once a round, each on a fresh bed, so that a slow minute of the machine hits
     all of them."""
     hints: dict[str, dict[str, float]] = {tunnel.name: {} for tunnel in tunnels}
+    begin, turns = time.monotonic(), rounds * len(tunnels)
     for number in range(1, rounds + 1):
-        for tunnel in tunnels:
+        for index, tunnel in enumerate(tunnels):
             where = f"round {number} of {rounds}, {tunnel.name}"
+            left = _left(time.monotonic() - begin, (number - 1) * len(tunnels) + index, turns)
 
-            def step(what: str, where: str = where) -> None:
+            def step(what: str, where: str = where + left) -> None:
                 tell(f"{where}: {what}")
 
             try:
@@ -91,6 +97,11 @@ def _run_rounds(
                 results.rounds[tunnel.name].append(done)
             except FAILURES as error:
                 results.failures.append(f"{where}: {error}")
+
+
+def _left(seconds: float, done: int, turns: int) -> str:
+    """How much longer, once there is something to judge it by."""
+    return f", {(turns - done) * seconds / done // 60 + 1:.0f} min left" if done else ""
 
 
 def _teller(console: Console, status: Status) -> Tell:
@@ -114,8 +125,10 @@ def _print(results: Results) -> None:
         report.stages(ours)
         report.drops(ours)
     report.processors(results)
-    if noise := machine.warning(float(results.machine["load"])):
-        report.console.print(f"\n{noise}", highlight=False)
+    others = max((done.others_percent for r in results.rounds.values() for done in r), default=0)
+    noise = machine.warning(float(results.machine["load"])), machine.disturbance(others)
+    for words in filter(None, noise):
+        report.console.print(f"\n{words}", highlight=False)
     for failure in results.failures:
         report.console.print(f"failed: {failure}", highlight=False, markup=False)
 

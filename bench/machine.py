@@ -6,6 +6,7 @@ import re
 from pathlib import Path
 
 LOAD_MAX = 0.5
+OTHERS_MAX_PERCENT = 10
 
 
 def facts() -> dict[str, str]:
@@ -22,6 +23,22 @@ def warning(load: float) -> str | None:
     if load <= LOAD_MAX:
         return None
     return f"the machine was not idle at the start (load {load:.2f}): the figures are noisy"
+
+
+def disturbance(others_percent: float) -> str | None:
+    """`others_percent` of a core, used by other programs in the worst of the rounds."""
+    if others_percent <= OTHERS_MAX_PERCENT:
+        return None
+    return (
+        f"others used up to {others_percent:.0f} % of a core during the pings: "
+        "the tails are theirs too"
+    )
+
+
+def busy_ticks() -> int:
+    """Processor time of all programs so far, of all cores, without interrupts: proc(5)."""
+    user, nice, system = Path("/proc/stat").read_text().split()[1:4]
+    return int(user) + int(nice) + int(system)
 
 
 def _processor() -> str:

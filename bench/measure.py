@@ -2,7 +2,6 @@
 
 import json
 import os
-import re
 import statistics
 import subprocess
 import time
@@ -10,24 +9,28 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
+from bench import machine
 from bench.bed import Bed
 from bench.contenders import Tunnel
 from bench.namespace import DIRECTORY, Namespace
 from bench.tunnel import ProgramError
 
 ROOT = Path(__file__).parent.parent
-SOURCE = Path(__file__).with_name("udp_load.c")
-PROGRAM = ROOT / "build" / "bench" / "udp_load"
+BUILT = ROOT / "build" / "bench"
+PROGRAMS = ("udp_load", "ping_times")
 DIRECTIONS = ("up", "down")
 UDP_SIZES = (64, 1200)
 LOSS_MAX = 0.001
+ANSWERED = 0.99  # of the pings, else their quantiles mean nothing
 REACHED = 0.97  # of the asked rate, else the sender was the limit
 RESOLUTION = 1.04  # the search ends when the bounds are this close
 TRIALS_MAX = 24
-RATE_FIRST, RATE_LEAST = 50_000, 1000
-PING_INTERVAL_MS = 1
+RATE_FIRST, RATE_LEAST, RATE_MOST = 50_000, 1000, 100_000_000
+STEP_FIRST, STEP_AGAIN = 2.0, 1.08  # without and with an answer of the round before
+PING_INTERVAL_US = 1000
+PING_SHARES = (0.0, 0.01, 0.05, 0.1, 0.25, 0.5, 0.75, 0.9, 0.95, 0.99, 0.995, 0.999, 1.0)
 WARM_UP_S = 1
 TICKS_PER_S = os.sysconf("SC_CLK_TCK")
 
@@ -39,8 +42,8 @@ class Effort:
     pings: int
 
 
-FULL = Effort(tcp_s=3, udp_ms=300, pings=3000)
-QUICK = Effort(tcp_s=1, udp_ms=150, pings=1000)
+FULL = Effort(tcp_s=3, udp_ms=500, pings=10_000)
+QUICK = Effort(tcp_s=1, udp_ms=150, pings=2000)
 
 
 @dataclass
@@ -51,26 +54,38 @@ class Round:
     threads: dict[str, dict[str, float]]  # TCP direction -> "side/thread" -> % of a core
     stages: dict[str, dict[str, dict[str, float]]]  # TCP direction -> side -> cycles a packet
     drops: dict[str, dict[str, int]]  # side -> reason -> packets in the whole round
+    ping_us: dict[float, float]  # share of the echoes -> the round trip that it does not exceed
+    generator: dict[str, dict[str, float]]  # UDP question -> end -> share of a core at its best
+    others_percent: float = 0.0  # of a core, used by other programs during the pings
 
 
 def build() -> None:
-    """The load generator, when it is missing or old."""
-    if PROGRAM.exists() and PROGRAM.stat().st_mtime > SOURCE.stat().st_mtime:
-        return
-    PROGRAM.parent.mkdir(parents=True, exist_ok=True)
-    flags = ["-O2", "-std=c11", "-Wall", "-Wextra", "-Werror", "-pthread"]
-    subprocess.run(["gcc", *flags, "-o", PROGRAM, SOURCE], check=True)
+    """The load generators, when they are missing or old."""
+    header = Path(__file__).with_name("trial.h")
+    BUILT.mkdir(parents=True, exist_ok=True)
+    for name in PROGRAMS:
+        source, program = Path(__file__).with_name(f"{name}.c"), BUILT / name
+        newest = max(source.stat().st_mtime, header.stat().st_mtime)
+        if not program.exists() or program.stat().st_mtime <= newest:
+            flags = ["-O2", "-std=c11", "-Wall", "-Wextra", "-Werror", "-pthread"]
+            subprocess.run(["gcc", *flags, "-o", program, source], check=True)
 
 
 def measure(
     bed: Bed, tunnel: Tunnel, effort: Effort, hints: dict[str, float], tell: Callable[[str], None]
 ) -> Round:
     """`hints` holds this tunnel's UDP rates of the round before, where the search begins."""
-    result = Round({}, {}, {}, {})
+    result = Round({}, {}, {}, {}, {}, {})
     before = tunnel.snapshot()
     tell("ping")
-    mean, p99, p999 = _ping(bed, tunnel, effort)
-    result.values |= {"ping mean": mean, "ping p99": p99, "ping p99.9": p999}
+    begin, spent = time.monotonic(), _others_ticks(tunnel)
+    times = _ping(bed, tunnel, effort)
+    seconds, spent = time.monotonic() - begin, _others_ticks(tunnel) - spent
+    result.others_percent = max(0.0, 100 * spent / TICKS_PER_S / seconds)
+    result.ping_us = {share: _quantile(times, share) for share in PING_SHARES}
+    result.values["ping mean"] = statistics.fmean(times)
+    for share in (0.5, 0.99, 0.999):
+        result.values[f"ping p{100 * share:g}"] = result.ping_us[share]
     with _iperf_server(bed):
         for direction in DIRECTIONS:
             tell(f"TCP {direction}")
@@ -84,21 +99,22 @@ def measure(
         for direction in DIRECTIONS:
             key = f"udp {size} {direction}"
             tell(f"UDP {size} B {direction}")
-            result.values[key] = _udp(bed, tunnel, direction, size, effort, hints.get(key))
-            hints[key] = result.values[key]
+            best = _udp(bed, tunnel, direction, size, effort, hints.get(key))
+            hints[key] = result.values[key] = best.rate
+            result.generator[key] = {"sender": best.sender_busy, "receiver": best.receiver_busy}
     after = tunnel.snapshot()
     result.drops = {side: _drops(before[side], after[side]) for side in after}
     return result
 
 
-def _ping(bed: Bed, tunnel: Tunnel, effort: Effort) -> tuple[float, float, float]:
-    """Mean, p99 and p99.9 of the round trip in microseconds, by the kernel's time stamps."""
-    argv = ["ping", "-n", "-i", str(PING_INTERVAL_MS / 1000), "-c", str(effort.pings), tunnel.far]
-    times = [float(word) * 1000 for word in re.findall(r"time=([\d.]+)", _run(bed.node, argv))]
-    if len(times) < effort.pings * 0.9:
+def _ping(bed: Bed, tunnel: Tunnel, effort: Effort) -> list[float]:
+    """Round trips in microseconds, shortest first."""
+    netns = str(DIRECTORY / bed.node.name)
+    argv = [str(BUILT / "ping_times"), netns, tunnel.far, str(effort.pings), str(PING_INTERVAL_US)]
+    times = sorted(trip_ns / 1000 for trip_ns in json.loads(_run(None, argv))["trips_ns"])
+    if len(times) < effort.pings * ANSWERED:
         raise ProgramError(f"{tunnel.name} answered {len(times)} of {effort.pings} pings")
-    ordered = sorted(times)
-    return statistics.fmean(times), _quantile(ordered, 0.99), _quantile(ordered, 0.999)
+    return times
 
 
 def _quantile(ordered: list[float], share: float) -> float:
@@ -122,51 +138,74 @@ def _tcp(bed: Bed, tunnel: Tunnel, direction: str, effort: Effort) -> float:
     argv = ["iperf3", "--json", "--client", tunnel.far, "--time", str(effort.tcp_s)]
     argv += ["--omit", str(WARM_UP_S), *(["--reverse"] if direction == "down" else [])]
     answer = json.loads(_run(bed.node, argv))
+    if "sum_received" not in answer["end"]:  # ended from outside, yet with status 0
+        raise ProgramError(f"iperf3 was cut short: {answer.get('error', 'no reason given')}")
     return float(answer["end"]["sum_received"]["bits_per_second"])
+
+
+class Trial(NamedTuple):
+    """Packets per second that arrived, whether (nearly) all did, and what the load generator's
+    two threads used of a core."""
+
+    rate: float
+    is_whole: bool
+    sender_busy: float = 0.0
+    receiver_busy: float = 0.0
 
 
 def _udp(
     bed: Bed, tunnel: Tunnel, direction: str, size: int, effort: Effort, hint: float | None
-) -> float:
-    """The highest rate in packets per second that arrives with no more than LOSS_MAX missing."""
+) -> Trial:
+    """The one with the highest rate that arrives with no more than LOSS_MAX missing."""
     ends = (bed.node, bed.internet) if direction == "up" else (bed.internet, bed.node)
     paths = [str(DIRECTORY / namespace.name) for namespace in ends]
     address = tunnel.far if direction == "up" else tunnel.near
 
-    def once(rate: float) -> tuple[bool, float]:
-        argv = [str(PROGRAM), *paths, address, str(size), str(int(rate)), str(effort.udp_ms)]
-        trial = json.loads(_run(None, argv))
-        if not trial["received"]:
-            return False, 0.0
-        is_whole = trial["received"] >= trial["sent"] * (1 - LOSS_MAX)
-        return is_whole, trial["received"] / max(trial["seconds"], effort.udp_ms / 1000)
+    def once(rate: float) -> Trial:
+        argv = [str(BUILT / "udp_load"), *paths, address]
+        argv += [str(size), str(int(rate)), str(effort.udp_ms)]
+        seen = json.loads(_run(None, argv))
+        arrived = seen["received"] / max(seen["seconds"], effort.udp_ms / 1000)
+        is_whole = 0 < seen["sent"] * (1 - LOSS_MAX) <= seen["received"]
+        return Trial(arrived, is_whole, seen["sender_busy"], seen["receiver_busy"])
 
-    def twice(rate: float) -> tuple[bool, float]:
+    def twice(rate: float) -> Trial:
         """One hiccup of a shared machine is forgiven, to every tunnel alike."""
-        is_whole, arrived = once(rate)
-        return (True, arrived) if is_whole else once(rate)
+        first = once(rate)
+        if first.is_whole and first.rate >= rate * REACHED:
+            return first
+        return max(first, once(rate), key=lambda trial: (trial.is_whole, trial.rate))
 
-    return highest_rate(twice, hint * 0.8 if hint else RATE_FIRST)
+    if hint:
+        return highest_rate(twice, hint, STEP_AGAIN)
+    return highest_rate(twice, RATE_FIRST, STEP_FIRST)
 
 
-def highest_rate(attempt: Callable[[float], tuple[bool, float]], first: float) -> float:
-    """Doubling and halving until the answer lies between two bounds, then bisection. An attempt
-    that lost nothing but fell short of the rate it was asked for is the sender's own limit. The
-    upper bound is asked again before it is believed."""
-    low, high, best, rate = 0.0, 0.0, 0.0, max(first, RATE_LEAST)
+def highest_rate(attempt: Callable[[float], Trial], first: float, step: float) -> Trial:
+    """Growing steps up or down until the answer lies between two bounds, then bisection. Where an
+    attempt loses nothing, falls short of what it was asked for and brings no more than a lower rate
+    did, the sender is at its own limit. The upper bound is asked again before it is believed."""
+    low, high, rate, best = 0.0, 0.0, max(first, RATE_LEAST), Trial(0.0, False)
     is_checked = False
     for _ in range(TRIALS_MAX):
-        is_whole, arrived = attempt(rate)
-        if is_whole:
-            low, best = rate, max(best, arrived)
+        trial = attempt(rate)
+        brings_more = trial.rate >= min(rate * REACHED, best.rate * RESOLUTION)
+        if trial.is_whole:
+            low, best = rate, max(best, trial)
             high = 0.0 if rate >= high else high
-        if not is_whole or arrived < rate * REACHED:
+        if not trial.is_whole or not brings_more or rate >= RATE_MOST:
             high = rate
         is_closed = bool(high) and (high <= low * RESOLUTION or high <= RATE_LEAST)
         if is_closed and is_checked:
             break
-        rate = high if is_closed else rate * 2 if not high else (low * high) ** 0.5 or rate / 2
         is_checked = is_closed
+        if is_closed:
+            rate = high
+        elif low and high:
+            rate = (low * high) ** 0.5
+        else:
+            rate = min(rate * step, RATE_MOST) if low else max(rate / step, RATE_LEAST)
+            step = min(step**2, STEP_FIRST)
     return best
 
 
@@ -191,6 +230,12 @@ def _busy(tunnel: Tunnel) -> dict[str, tuple[str, int]]:
             user, system = rest.split()[11:13]
             found[f"{side}/{task.name}"] = (f"{side}/{name}", int(user) + int(system))
     return found
+
+
+def _others_ticks(tunnel: Tunnel) -> float:
+    """Processor time so far of whoever is neither the tunnel nor us and our ended children."""
+    ours = sum(os.times()[:4]) * TICKS_PER_S
+    return machine.busy_ticks() - sum(ticks for _, ticks in _busy(tunnel).values()) - ours
 
 
 def _used(

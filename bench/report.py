@@ -34,7 +34,7 @@ QUESTIONS = {
     },
     **{
         f"ping {what}": Question(f"ping {what}, µs", 1, more_is_better=False)
-        for what in ("mean", "p99", "p99.9")
+        for what in ("mean", "p50", "p99", "p99.9")
     },
 }
 
@@ -82,6 +82,7 @@ class Results:
         return {
             "machine": self.machine,
             "versions": self.versions,
+            "rivals": [name for name in self.rounds if name in self.rivals],
             "summary": summary,
             "rounds": {name: [asdict(done) for done in r] for name, r in self.rounds.items()},
             "aead_ns": self.aead,
@@ -181,12 +182,12 @@ def _cell(values: list[float], divisor: float) -> str:
     if not values:
         return "failed"
     middle, low, high = (
-        _short(value / divisor) for value in (statistics.median(values), min(values), max(values))
+        short(value / divisor) for value in (statistics.median(values), min(values), max(values))
     )
     return f"{middle} ({low}–{high})" if len(values) > 1 else middle
 
 
-def _short(value: float) -> str:
+def short(value: float) -> str:
     """Three digits that mean something."""
     return f"{value:.2f}" if value < 10 else f"{value:.1f}" if value < 100 else f"{value:.0f}"
 

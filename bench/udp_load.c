@@ -2,114 +2,137 @@
  *
  *     udp_load SENDER_NETNS RECEIVER_NETNS ADDRESS BYTES PACKETS_PER_SECOND MILLISECONDS
  *
- * Neither end may be the limit of what is measured: the sender hands whole bursts to the kernel
- * (sendmmsg of UDP_SEGMENT messages), the receiver wakes by time, not by packet, and its buffer
- * outlasts its sleep. A sender that is kept from the CPU forgets what it owes beyond LAG_MAX_NS
- * rather than flooding; the asked rate is then not reached and the caller sees it. */
+ * Neither end may be the limit of what is measured, and both share the processors with it: the
+ * sender hands whole bursts to the kernel (sendmmsg of UDP_SEGMENT messages), the receiver wakes by
+ * time, not by packet, takes what the kernel joined in one piece (UDP_GRO), and its buffer outlasts
+ * its sleep. The processor time of both is reported, so that it can be told from the tunnel's. A
+ * sender that is kept from the CPU forgets what it owes beyond LAG_MAX_NS rather than flooding; the
+ * asked rate is then not reached and the caller sees it. */
 #define _GNU_SOURCE
 #include <arpa/inet.h>
-#include <err.h>
 #include <errno.h>
-#include <fcntl.h>
 #include <netinet/udp.h>
 #include <pthread.h>
-#include <sched.h>
 #include <stdatomic.h>
 #include <stdbool.h>
-#include <stdint.h>
 #include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
 #include <sys/prctl.h>
-#include <sys/socket.h>
-#include <time.h>
-#include <unistd.h>
+
+#include "trial.h"
 
 #ifndef UDP_SEGMENT
 #define UDP_SEGMENT 103
+#define UDP_GRO     104
 #endif
 
-#define TICK_NS            100000
-#define LAG_MAX_NS         2000000
-#define SILENCE_NS         100000000 /* after this much of it nothing more will come */
-#define RECEIVE_BYTES      (8 << 20)
+#define SEND_TICK_NS       (100 * NS_PER_US)
+#define RECEIVE_TICK_NS    (400 * NS_PER_US) /* waking costs more than a longer queue */
+#define LAG_MAX_NS         (2 * NS_PER_MS)
+#define SILENCE_NS         (100 * NS_PER_MS) /* after this much of it nothing more will come */
+#define RECEIVE_BYTES      (64 << 20)
 #define MESSAGE_BYTES_MAX  65000
-#define MESSAGE_SEGMENTS   64
+#define MESSAGE_SEGMENTS   64 /* UDP_MAX_SEGMENTS of Linux 6.1 */
 #define BURST_MESSAGES     16
 #define DATAGRAM_BYTES_MIN 16
-#define BATCH              128
+#define BATCH              64
+/* The longest joined datagram; an odd number of cache lines, so that the heads of the buffers do
+ * not all fall into the same cache set. */
+#define BUFFER_BYTES (65536 + 64)
 
 struct trial {
     int sender, receiver;
     uint32_t bytes;
     uint64_t rate, duration_ns, id;
-    uint64_t start_ns, sent, forgotten;
-    uint64_t received, last_ns;
+    uint64_t start_ns, sent, forgotten, sender_busy_ns;
+    uint64_t received, last_ns, receiver_busy_ns;
     atomic_bool is_sent;
+};
+
+struct inbox {
+    struct mmsghdr messages[BATCH];
+    struct iovec vectors[BATCH];
+    union {
+        struct cmsghdr head; /* for its alignment */
+        uint8_t bytes[CMSG_SPACE(sizeof(int))];
+    } controls[BATCH];
+    uint8_t buffers[BATCH][BUFFER_BYTES];
 };
 
 static uint64_t now_ns(void)
 {
-    struct timespec now;
-    clock_gettime(CLOCK_MONOTONIC, &now);
-    return (uint64_t)now.tv_sec * 1000000000 + (uint64_t)now.tv_nsec;
+    return clock_ns(CLOCK_MONOTONIC);
 }
 
-static void sleep_ns(uint64_t duration_ns)
+/* The length of each datagram in a received message; the kernel says so only when it joined some.
+ */
+static uint32_t segment_bytes(struct msghdr *message, uint32_t message_bytes)
 {
-    struct timespec left = {.tv_nsec = (long)duration_ns};
-    nanosleep(&left, NULL);
-}
-
-/* The calling thread stays in the namespace; a socket keeps the one it was made in. */
-static int socket_in(const char *netns)
-{
-    int descriptor = open(netns, O_RDONLY | O_CLOEXEC);
-    if (descriptor < 0 || setns(descriptor, CLONE_NEWNET) != 0)
-        err(1, "cannot enter %s", netns);
-    close(descriptor);
-    int made = socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0);
-    if (made < 0)
-        err(1, "socket");
-    return made;
-}
-
-static void count_batch(struct trial *trial, const struct mmsghdr *messages, const uint64_t *heads,
-                        int count)
-{
-    uint64_t now = now_ns();
-    for (int i = 0; i < count; i++) {
-        if (messages[i].msg_len == trial->bytes && heads[i] == trial->id) {
-            trial->received++;
-            trial->last_ns = now;
+    for (struct cmsghdr *c = CMSG_FIRSTHDR(message); c; c = CMSG_NXTHDR(message, c)) {
+        int segment;
+        if (c->cmsg_level == SOL_UDP && c->cmsg_type == UDP_GRO) {
+            memcpy(&segment, CMSG_DATA(c), sizeof segment);
+            return (uint32_t)segment;
         }
     }
+    return message_bytes;
+}
+
+static uint64_t count_datagrams(const struct trial *trial, const uint8_t *data, uint32_t bytes)
+{
+    uint64_t count = 0;
+    for (uint32_t at = 0; at + trial->bytes <= bytes; at += trial->bytes)
+        count += memcmp(data + at, &trial->id, sizeof trial->id) == 0;
+    return count;
+}
+
+static int take_batch(struct trial *trial, struct inbox *inbox)
+{
+    for (uint32_t i = 0; i < BATCH; i++)
+        inbox->messages[i].msg_hdr.msg_controllen = sizeof inbox->controls[i];
+    int count = recvmmsg(trial->receiver, inbox->messages, BATCH, MSG_DONTWAIT, NULL);
+    uint64_t received = 0;
+    for (int i = 0; i < count; i++) {
+        uint32_t bytes = inbox->messages[i].msg_len;
+        if (segment_bytes(&inbox->messages[i].msg_hdr, bytes) == trial->bytes)
+            received += count_datagrams(trial, inbox->buffers[i], bytes);
+    }
+    if (received > 0) {
+        trial->received += received;
+        trial->last_ns = now_ns();
+    }
+    return count;
 }
 
 static void *receive(void *argument)
 {
     struct trial *trial = argument;
-    uint64_t heads[BATCH], heard_ns = now_ns();
-    struct iovec vectors[BATCH];
-    struct mmsghdr messages[BATCH] = {0};
+    uint64_t heard_ns = now_ns();
+    struct inbox *inbox = calloc(1, sizeof *inbox);
+    if (!inbox)
+        err(1, "memory");
     for (uint32_t i = 0; i < BATCH; i++) {
-        vectors[i] = (struct iovec){&heads[i], sizeof heads[i]};
-        messages[i].msg_hdr = (struct msghdr){.msg_iov = &vectors[i], .msg_iovlen = 1};
+        inbox->vectors[i] = (struct iovec){inbox->buffers[i], BUFFER_BYTES};
+        inbox->messages[i].msg_hdr = (struct msghdr){
+            .msg_iov = &inbox->vectors[i],
+            .msg_iovlen = 1,
+            .msg_control = &inbox->controls[i],
+        };
     }
     for (;;) {
         /* Asked before the socket, so that what came before the end is still counted. */
         bool is_sent = atomic_load(&trial->is_sent);
-        /* MSG_TRUNC: the head is enough, msg_len is still the datagram's. */
-        int count = recvmmsg(trial->receiver, messages, BATCH, MSG_DONTWAIT | MSG_TRUNC, NULL);
-        if (count > 0) {
-            count_batch(trial, messages, heads, count);
+        if (take_batch(trial, inbox) > 0) {
             heard_ns = now_ns();
             continue;
         }
         if (is_sent && (trial->received >= trial->sent || now_ns() - heard_ns > SILENCE_NS))
-            return NULL;
-        sleep_ns(TICK_NS);
+            break;
+        sleep_ns(RECEIVE_TICK_NS);
     }
+    trial->receiver_busy_ns = thread_busy_ns();
+    free(inbox);
+    return NULL;
 }
 
 static void send_burst(const struct trial *trial, uint8_t *payload, uint64_t count)
@@ -143,48 +166,52 @@ static void send_paced(struct trial *trial)
         err(1, "memory");
     for (uint32_t at = 0; at + trial->bytes <= MESSAGE_BYTES_MAX; at += trial->bytes)
         memcpy(payload + at, &trial->id, sizeof trial->id);
-    uint64_t lag_max = trial->rate * LAG_MAX_NS / 1000000000 + 1;
+    uint64_t lag_max = trial->rate * LAG_MAX_NS / NS_PER_S + 1;
+    uint64_t busy_ns = thread_busy_ns();
     trial->start_ns = now_ns();
     for (uint64_t elapsed = 0; elapsed < trial->duration_ns; elapsed = now_ns() - trial->start_ns) {
-        uint64_t due = elapsed * trial->rate / 1000000000 - trial->forgotten - trial->sent;
+        uint64_t due = elapsed * trial->rate / NS_PER_S - trial->forgotten - trial->sent;
         if (due > lag_max) {
             trial->forgotten += due - lag_max;
             due = lag_max;
         }
         send_burst(trial, payload, due);
         trial->sent += due;
-        sleep_ns(TICK_NS);
+        sleep_ns(SEND_TICK_NS);
     }
     atomic_store(&trial->is_sent, true);
+    trial->sender_busy_ns = thread_busy_ns() - busy_ns;
     free(payload);
-}
-
-static uint64_t number(const char *text, uint64_t least, uint64_t most)
-{
-    char *end;
-    unsigned long long value = strtoull(text, &end, 10);
-    if (*end || value < least || value > most)
-        errx(2, "%s is not a number from %lu to %lu", text, least, most);
-    return value;
 }
 
 static void open_sockets(struct trial *trial, char **argv)
 {
     struct sockaddr_in address = {.sin_family = AF_INET};
     socklen_t length = sizeof address;
-    int buffer = RECEIVE_BYTES, segment = (int)trial->bytes;
+    int buffer = RECEIVE_BYTES, segment = (int)trial->bytes, on = 1;
 
-    trial->receiver = socket_in(argv[2]);
+    trial->receiver = socket_in(argv[2], SOCK_DGRAM, 0);
     if (setsockopt(trial->receiver, SOL_SOCKET, SO_RCVBUFFORCE, &buffer, sizeof buffer) != 0 ||
+        setsockopt(trial->receiver, SOL_UDP, UDP_GRO, &on, sizeof on) != 0 ||
         bind(trial->receiver, (struct sockaddr *)&address, sizeof address) != 0 ||
         getsockname(trial->receiver, (struct sockaddr *)&address, &length) != 0)
         err(1, "receiver");
     if (inet_pton(AF_INET, argv[3], &address.sin_addr) != 1)
         errx(2, "%s is not an IPv4 address", argv[3]);
-    trial->sender = socket_in(argv[1]);
+    trial->sender = socket_in(argv[1], SOCK_DGRAM, 0);
     if (setsockopt(trial->sender, SOL_UDP, UDP_SEGMENT, &segment, sizeof segment) != 0 ||
         connect(trial->sender, (struct sockaddr *)&address, sizeof address) != 0)
         err(1, "sender");
+}
+
+static void print_result(const struct trial *trial)
+{
+    double seconds = trial->last_ns ? (double)(trial->last_ns - trial->start_ns) / 1e9 : 0;
+    double asked_ns = (double)trial->duration_ns;
+    printf("{\"sent\": %lu, \"forgotten\": %lu, \"received\": %lu, \"seconds\": %.6f, "
+           "\"sender_busy\": %.4f, \"receiver_busy\": %.4f}\n",
+           trial->sent, trial->forgotten, trial->received, seconds,
+           (double)trial->sender_busy_ns / asked_ns, (double)trial->receiver_busy_ns / asked_ns);
 }
 
 int main(int argc, char **argv)
@@ -194,7 +221,7 @@ int main(int argc, char **argv)
     struct trial trial = {
         .bytes = (uint32_t)number(argv[4], DATAGRAM_BYTES_MIN, 1472),
         .rate = number(argv[5], 1, 100000000),
-        .duration_ns = number(argv[6], 1, 60000) * 1000000,
+        .duration_ns = number(argv[6], 1, 60000) * NS_PER_MS,
         .id = now_ns(),
     };
     open_sockets(&trial, argv);
@@ -204,8 +231,6 @@ int main(int argc, char **argv)
         errx(1, "no thread");
     send_paced(&trial);
     pthread_join(thread, NULL);
-    double seconds = trial.last_ns ? (double)(trial.last_ns - trial.start_ns) / 1e9 : 0;
-    printf("{\"sent\": %lu, \"forgotten\": %lu, \"received\": %lu, \"seconds\": %.6f}\n",
-           trial.sent, trial.forgotten, trial.received, seconds);
+    print_result(&trial);
     return 0;
 }
