@@ -1,15 +1,17 @@
 """A child process that begins as a copy of this one: what is imported here it need not import."""
 
 import contextlib
+import fcntl
 import os
 import signal
 import subprocess
 import sys
 import time
+import traceback
 from collections.abc import Callable, Collection
 from typing import NoReturn
 
-STANDARD_ERROR = 2
+STANDARD_ERROR, FIRST_FREE = 2, 3
 POLL_S = 0.002
 
 
@@ -26,7 +28,8 @@ class Forked:
     def __init__(self, run: Callable[[], int], keep: Collection[int]) -> None:
         inner_read, outer_write = os.pipe()
         outer_read, inner_write = os.pipe()
-        sys.stdout.flush()
+        if sys.stdout:  # None when we were started with it closed
+            sys.stdout.flush()
         self.returncode: int | None = None
         self.pid = os.fork()
         if self.pid == 0:
@@ -66,6 +69,8 @@ def _live(run: Callable[[], int], reads: int, writes: int, keep: set[int]) -> No
             if signal.getsignal(number) not in (signal.SIG_DFL, None):
                 signal.signal(number, signal.SIG_DFL)
         os.setsid()
+        # out of the way first: where standard descriptors were closed, a pipe may have their number
+        reads, writes = (fcntl.fcntl(end, fcntl.F_DUPFD, FIRST_FREE) for end in (reads, writes))
         os.dup2(reads, 0)
         os.dup2(writes, 1)
         for entry in os.listdir("/proc/self/fd"):
@@ -73,5 +78,7 @@ def _live(run: Callable[[], int], reads: int, writes: int, keep: set[int]) -> No
                 with contextlib.suppress(OSError):
                     os.close(int(entry))
         status = run()
+    except BaseException:
+        os.write(STANDARD_ERROR, traceback.format_exc().encode(errors="replace"))
     finally:
         os._exit(status)

@@ -8,14 +8,13 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import FrameType
-
-from rich.console import Console
-from rich.live import Live
+from typing import TYPE_CHECKING
 
 from m13.errors import HostError
-from m13.monitor_view import draw
 from m13.telemetry import TelemetryReader
-from m13.telemetry_layout import Snapshot
+
+if TYPE_CHECKING:
+    from m13.telemetry_layout import Snapshot
 
 LINE_FIELDS = (
     ("RX", "received_packets"),
@@ -27,7 +26,7 @@ LINE_FIELDS = (
 )
 
 
-def log_line(previous: Snapshot | None, snapshot: Snapshot) -> str:
+def log_line(previous: "Snapshot | None", snapshot: "Snapshot") -> str:
     """The one-second line: what was counted since `previous`, or ever."""
     now = snapshot["counters"]
     before = previous["counters"] if previous else dict.fromkeys(now, 0)
@@ -64,7 +63,7 @@ def _print_each(
     reader: TelemetryReader,
     once: bool,
     interval: float,
-    format_line: Callable[[Snapshot | None, Snapshot], str],
+    format_line: "Callable[[Snapshot | None, Snapshot], str]",
 ) -> None:
     previous = None
     for snapshot in _snapshots(reader, interval):
@@ -74,12 +73,18 @@ def _print_each(
         previous = snapshot
 
 
-def _plain_line(previous: Snapshot | None, snapshot: Snapshot) -> str:
+def _plain_line(previous: "Snapshot | None", snapshot: "Snapshot") -> str:
     line = f"{time.strftime('%H:%M:%S')} m13.{snapshot['role']} {log_line(previous, snapshot)}"
     return f"{line} ({snapshot['stale']})" if snapshot["stale"] else line
 
 
 def _draw_each(reader: TelemetryReader, interval: float) -> None:
+    # here and not above: a tunnel that starts logs lines of ours, and draws nothing
+    from rich.console import Console
+    from rich.live import Live
+
+    from m13.monitor_view import draw
+
     console = Console()
     # The alternate screen leaves the terminal as it was, however we leave.
     with Live(console=console, screen=True, auto_refresh=False) as live:
@@ -89,7 +94,7 @@ def _draw_each(reader: TelemetryReader, interval: float) -> None:
             previous = snapshot
 
 
-def _snapshots(reader: TelemetryReader, interval: float) -> Iterator[Snapshot]:
+def _snapshots(reader: TelemetryReader, interval: float) -> "Iterator[Snapshot]":
     """One every `interval` seconds, the last one after the process has exited."""
     due = time.monotonic()
     while True:

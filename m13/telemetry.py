@@ -4,6 +4,7 @@ The layout comes from the C core through native.stats. The owner holds a lock on
 so a reader knows a living page from one left by a killed process, whatever became of its pid.
 """
 
+import ctypes
 import fcntl
 import mmap
 import os
@@ -11,34 +12,45 @@ import struct
 import time
 from pathlib import Path
 from types import TracebackType
-from typing import Self
-
-import numpy as np
+from typing import TYPE_CHECKING, Self
 
 from m13.errors import HostError
-from m13.telemetry_layout import PAGE_TYPE, Snapshot, describe, text
 from native import stats
+
+if TYPE_CHECKING:
+    from m13.telemetry_layout import Snapshot
 
 SWEEP_SECONDS = 3600
 DIRECTORY = Path("/dev/shm")
+
+# Of numpy's type strings: who writes a page has no time to load numpy before its first packet.
+FORMATS = {"<u4": "<I", "<u8": "<Q"}
+PAGE_FIELDS = {
+    field.name: (field.offset, struct.Struct(FORMATS.get(field.type) or f"{field.type[1:]}s"))
+    for field in stats.FIELDS
+    if field.group == "page"
+}
 
 
 class Fields:
     """The page's own fields by name. Text is cut to fit, leaving a zero for C."""
 
-    def __init__(self, record: np.ndarray) -> None:
-        self._record = record
+    def __init__(self, memory: mmap.mmap | bytes) -> None:
+        self._memory = memory
 
     def __getitem__(self, name: str) -> int | str:
-        value = self._record[name]
-        return text(value[()]) if value.dtype.kind == "S" else int(value)
+        offset, form = PAGE_FIELDS[name]
+        (value,) = form.unpack_from(self._memory, offset)
+        return _text(value) if isinstance(value, bytes) else value
 
     def __setitem__(self, name: str, value: int | str) -> None:
-        if isinstance(value, str):
-            room = self._record.dtype[name].itemsize - 1
-            self._record[name] = value.encode()[:room]
-        else:
-            self._record[name] = value
+        offset, form = PAGE_FIELDS[name]
+        data = value.encode()[: form.size - 1] if isinstance(value, str) else value
+        form.pack_into(self._memory, offset, data)
+
+
+def _text(value: bytes) -> str:
+    return value.partition(b"\0")[0].decode(errors="replace")
 
 
 class TelemetryPage:
@@ -49,9 +61,9 @@ class TelemetryPage:
         self.path = path
         self._descriptor = descriptor
         self._memory = mmap.mmap(descriptor, stats.PAGE_BYTES)
-        record = np.ndarray((), PAGE_TYPE, self._memory)
-        self.address: int = record.ctypes.data
-        self.fields = Fields(record)
+        # the array refers to the mapping only until its address is taken: then it can be closed
+        self.address = ctypes.addressof(ctypes.c_char.from_buffer(self._memory))
+        self.fields = Fields(self._memory)
 
     @classmethod
     def create(cls, role: str, tun_name: str, directory: Path = DIRECTORY) -> Self:
@@ -118,7 +130,6 @@ class TelemetryPage:
             os.close(directory)
 
     def _release(self) -> None:
-        # The mapping can only be closed when no array refers to it.
         del self.fields
         self.address = 0
         self._memory.close()
@@ -137,9 +148,8 @@ class TelemetryReader:
         except OSError:
             os.close(self._descriptor)
             raise
-        page = self._read()
-        self.role = text(page["role"])
-        self.pid = int(page["pid"])
+        fields = Fields(self._memory)
+        self.role, self.pid = str(fields["role"]), int(fields["pid"])
 
     @classmethod
     def open(cls, role: str, tun_name: str | None = None, directory: Path = DIRECTORY) -> Self:
@@ -167,13 +177,13 @@ class TelemetryReader:
         """Whether the process that made the page still runs."""
         return _is_owned(self._descriptor)
 
-    def snapshot(self) -> Snapshot:
+    def snapshot(self) -> "Snapshot":
         """Everything on the page as plain values for JSON. Times are ages in seconds."""
-        return describe(self._read(), time.monotonic_ns(), self.is_alive())
+        # here and not above: numpy comes with it, see FORMATS
+        from m13.telemetry_layout import describe, read
 
-    def _read(self) -> np.ndarray:
-        """One copy, so that every value of a snapshot is of the same moment, or nearly so."""
-        return np.ndarray((), PAGE_TYPE, self._memory[:])[()]
+        # One copy, so that every value is of the same moment, or nearly so.
+        return describe(read(self._memory[:]), time.monotonic_ns(), self.is_alive())
 
 
 def _namespace() -> int:
@@ -221,7 +231,7 @@ def _sweep(directory: Path) -> None:
 
 
 def _owner_pid(descriptor: int) -> int | str:
-    offset = PAGE_TYPE.fields["pid"][1] if PAGE_TYPE.fields else 0
+    offset, _ = PAGE_FIELDS["pid"]
     data = os.pread(descriptor, 4, offset)
     return struct.unpack("<I", data)[0] if len(data) == 4 else "unknown"
 
@@ -300,7 +310,7 @@ def _open_page(path: Path) -> int:
 
 
 def _check_layout(path: Path, data: bytes) -> None:
-    head = np.frombuffer(data.ljust(stats.PAGE_BYTES, b"\0"), PAGE_TYPE)[0]
+    head = Fields(data.ljust(stats.PAGE_BYTES, b"\0"))
     if head["magic"] != stats.MAGIC:
         raise HostError(f"{path} is not a telemetry page of M13: remove it")
     if (head["version"], head["page_bytes"]) != (stats.VERSION, stats.PAGE_BYTES):

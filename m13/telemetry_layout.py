@@ -52,6 +52,11 @@ PAGE_TYPE = _structure_type(
 )
 
 
+def read(data: bytes) -> np.ndarray:
+    """A copy of the page as a record."""
+    return np.ndarray((), PAGE_TYPE, data)[()]
+
+
 def describe(page: np.ndarray, now_ns: int, is_alive: bool) -> Snapshot:
     """Everything on the page as plain values for JSON. Times are ages in seconds."""
     totals = {name: _sum(page["writers"][name]) for name in WRITER_TYPE.names or ()}

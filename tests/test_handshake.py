@@ -94,11 +94,10 @@ FROZEN = {
 @EACH_PROFILE
 def test_transcripts_and_keys_are_those_of_the_table(profile):
     hello, reply = GOLDEN_CLIENT_HELLO, GOLDEN_SERVER_HELLO
-    computed = (
-        profile.hub_transcript(hello, reply[:4161]),
-        profile.node_transcript(hello, reply),
-        *handshake.derive(profile, hello, reply, GOLDEN_SECRET),
-    )
+    transcripts = profile.transcripts(hello)
+    of_hub, of_node = transcripts.of_hub(reply[:4161]), transcripts.of_node(reply[4161:])
+    keys = handshake.derive(profile, hello[2:34], of_node, GOLDEN_SECRET)
+    computed = (of_hub, of_node, *keys)
     assert computed == golden(profile.name)
     assert hashlib.sha256(b"".join(computed)).hexdigest() == FROZEN[profile.name]
 
@@ -362,3 +361,20 @@ def test_keys_are_not_shown():
     pending = next(iter(hub._states.values()))
     for holder, secret in ((established, established.send_key), (pending, pending.keys[0])):
         assert repr(bytes(secret))[2:-1] not in repr(holder)
+
+
+def test_states_are_found_by_attempt_until_they_are_gone():
+    states = handshake.States()
+    keys = [
+        (peer, generation, bytes([n])) for peer in (1, 2) for generation in (7, 8) for n in b"ab"
+    ]
+    for key in keys:
+        states.add(key, handshake.Pending(b"", 0.0, PROFILES["v2"]))
+    assert states.of_attempt(1, 8) == keys[2:4]
+    assert states.of_attempt(3, 8) == []
+    states.add(keys[2], handshake.Pending(b"", 0.0, PROFILES["v2"]))  # again: the youngest now
+    assert states.of_attempt(1, 8) == [keys[3], keys[2]]
+    states.discard(keys[3])
+    assert states.of_attempt(1, 8) == [keys[2]]
+    assert states.expire(1.0) is None
+    assert [states.of_attempt(*key[:2]) for key in keys] == [[]] * len(keys)
