@@ -44,7 +44,7 @@ $(VENV)/.dependencies: pyproject.toml | packages
 $(VENV)/.built: $(VENV)/.dependencies $(NATIVE)
 	@echo "==> C core, extensions and XDP object"
 	@mkdir -p build && $(BIN)/python -m pip install --disable-pip-version-check \
-	    --no-build-isolation --editable . >build/install.log 2>&1 || { cat build/install.log; exit 1; }
+	    --no-build-isolation --config-settings editable_mode=compat --editable . >build/install.log 2>&1 || { cat build/install.log; exit 1; }
 	@touch $@
 
 test: build
