@@ -18,13 +18,15 @@ import shutil
 import signal
 import tempfile
 import threading
+import time
 from pathlib import Path
 from types import FrameType, TracebackType
 from typing import Any, Self
 
 from pyroute2 import IPRoute
 
-from bench.namespace import Namespace, move_link, settled_difference
+from bench.namespace import PATIENCE_S, Namespace, move_link, settled_difference
+from m13.host.journal import Journal
 
 HUB_ADDRESS = "192.0.2.1"
 INTERNET_ADDRESS = "198.51.100.2"
@@ -54,6 +56,7 @@ class Bed:
         self._handlers: dict[int, Any] = {}
         self._before: dict[str, dict[str, Any]] = {}
         self._pages: set[str] = set()
+        self._huge_pages = _huge_pages()
         self.namespaces: dict[str, Namespace] = {}
         self.directory = Path()
 
@@ -98,9 +101,12 @@ class Bed:
         try:
             for namespace in self.namespaces.values():
                 namespace.stop_children()
+            self._undo_for_the_killed()
             while self._moved:
                 self._give_back(*self._moved.pop())
             for namespace in self.namespaces.values():
+                for page in _pages(namespace) - self._pages:
+                    Path(page).unlink(missing_ok=True)
                 namespace.remove()
             self.namespaces.clear()
             shutil.rmtree(self.directory, ignore_errors=True)
@@ -118,7 +124,33 @@ class Bed:
             lines += [f"process {pid}" for pid in namespace.processes()]
             lines += sorted(_pages(namespace) - self._pages)
             found += [f"{word}: {line}" for line in lines]
+        found += self._huge_pages_left()
         return found + [str(path) for path in self.run_directory.glob("*.journal")]
+
+    def _huge_pages_left(self) -> list[str]:
+        """More than before, unless a hub outside the bed may have them. Of one that just ended the
+        pages go in the kernel's own time."""
+        inodes = {namespace.inode for namespace in self.namespaces.values()}
+        until = time.monotonic() + PATIENCE_S
+        while (count := _huge_pages()) > self._huge_pages and not _hubs_outside(inodes):
+            if time.monotonic() > until:
+                return [f"huge pages: {self._huge_pages} -> {count}"]
+            time.sleep(0.05)
+        return []
+
+    def _undo_for_the_killed(self) -> None:
+        """What a killed program changed beyond its namespace, the next start puts back wherever it
+        is: nobody will start in this bed's namespaces again, so that start is here."""
+        if not any(self.run_directory.glob("*.journal")):
+            return
+        before = os.environ.get("M13_RUN_DIR")
+        os.environ["M13_RUN_DIR"] = str(self.run_directory)
+        try:
+            Journal.open("bed", "none").close()
+        finally:
+            del os.environ["M13_RUN_DIR"]
+            if before is not None:
+                os.environ["M13_RUN_DIR"] = before
 
     def _lay_out(self) -> None:
         words = ["node"] if "node" in self.sides else []
@@ -200,6 +232,21 @@ class Bed:
 
 def _pages(namespace: Namespace) -> set[str]:
     return {str(path) for path in Path("/dev/shm").glob(f"m13.*.{namespace.inode}")}
+
+
+def _huge_pages() -> int:
+    return int(Path("/proc/sys/vm/nr_hugepages").read_text())
+
+
+def _hubs_outside(inodes: set[int]) -> list[int]:
+    """Hubs that run in other network namespaces than these."""
+    found = []
+    for entry in Path("/proc").glob("[0-9]*"):
+        with contextlib.suppress(OSError):
+            is_hub = b"m13-hub" in (entry / "cmdline").read_bytes()
+            if is_hub and (entry / "ns/net").stat().st_ino not in inodes:
+                found.append(int(entry.name))
+    return found
 
 
 def _interrupt(_number: int, _frame: FrameType | None) -> None:

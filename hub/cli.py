@@ -87,14 +87,15 @@ EPILOG = (
     type=click.Choice(["auto", "xdp", "udp"]),
     default="auto",
     show_default=True,
-    help="Serve through AF_XDP or a UDP socket; auto measures which is faster here.",
+    help="Serve through AF_XDP or a UDP socket; auto takes AF_XDP where the NIC has zero-copy or an"
+    " option of it is given, and else measures for 0.2 s which costs clearly less.",
 )
 @click.option(
     "--xdp",
     type=click.Choice(["auto", "native", "generic"]),
     default="auto",
     show_default=True,
-    help="How the steering program is attached.",
+    help="How AF_XDP's steering program is attached.",
 )
 @click.version_option(__version__, prog_name="m13-hub")
 def hub(
@@ -110,7 +111,8 @@ def hub(
     identity: Path,
     **options: object,
 ) -> int:
-    """Serve M13 nodes on IFACE: AF_XDP towards them, a TUN with NAT towards the internet."""
+    """Serve M13 nodes on IFACE: AF_XDP or a UDP socket towards them, a TUN with NAT towards the
+    internet."""
     if monitor:
         # here and not above, where Ctrl-C while it loads would not be caught
         from m13.monitor import run_monitor

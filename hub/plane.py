@@ -70,6 +70,11 @@ class XdpPlane:
         self._steering = stack.enter_context(
             Steering(settings.interface, settings.port, settings.xdp)
         )
+        if self._steering.mode == "generic" and facts.driver == "veth":
+            raise HostError(
+                f"{settings.interface} is a veth without native XDP, where generic XDP loses trains"
+                " of frames: serve with --rx udp"
+            )
         umem = stack.enter_context(Umem(XDP_BYTES))
         socket = _xdp_socket(umem, settings.interface, queue, self._steering.mode == "generic")
         stack.enter_context(socket)

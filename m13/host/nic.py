@@ -115,6 +115,30 @@ def _keep_feature(journal: Journal, name: str, features: Any, feature: str) -> N
         journal.record("nic.feature", key=key, name=name, feature=feature, old=old)
 
 
+def features(name: str) -> dict[str, bool]:
+    """What of its driver's features is on, by ethtool's names. Raises OSError."""
+    with _ethtool(name) as ethtool:
+        try:
+            found = ethtool.get_features()
+            return {feature: is_on for feature, is_on, *_ in found}
+        except (OSError, EthtoolError) as error:
+            raise OSError(f"{name}: features cannot be read: {_reason(error)}") from error
+
+
+def set_features(name: str, wanted: dict[str, bool]) -> None:
+    """For an interface of our own, which nobody wants back. What its driver does not have, or has
+    fixed, stays as it is. Raises OSError."""
+    with _ethtool(name) as ethtool:
+        try:
+            found = ethtool.get_features()
+            for feature, is_on in wanted.items():
+                if feature in found and found[feature] != is_on:
+                    found[feature] = is_on
+            ethtool.set_features(found)
+        except (OSError, EthtoolError) as error:
+            raise OSError(f"{name}: features cannot be set: {_reason(error)}") from error
+
+
 @undoes("nic.channels")
 def _restore_channels(facts: Facts) -> None:
     with _ethtool(facts["name"]) as ethtool:

@@ -1,9 +1,11 @@
-/* AES-256-GCM by intel-ipsec-mb: one direct call a frame, with the CPU's best kernel. */
+/* AES-256-GCM by intel-ipsec-mb: one direct call a frame, with the CPU's best kernel. Its job and
+ * burst interfaces have no lanes for GCM (1.3) and cost a frame 13 to 30 cycles more. */
 #include "aead.h"
 
 #include <errno.h>
 #include <intel-ipsec-mb.h>
 #include <openssl/crypto.h>
+#include <string.h>
 
 _Static_assert(sizeof(struct gcm_key_data) <= sizeof(struct m13_aead_key), "expanded key");
 _Static_assert(alignof(struct gcm_key_data) <= alignof(struct m13_aead_key), "key alignment");
@@ -49,6 +51,17 @@ static void key_fini(void *state, struct m13_aead_key *key)
     OPENSSL_cleanse(key, sizeof *key);
 }
 
+/* In constant time like CRYPTO_memcmp(), without the call: differences are gathered, then judged.
+ */
+static bool is_same_tag(const uint8_t *computed, const uint8_t *received)
+{
+    uint64_t left[2], right[2];
+    _Static_assert(sizeof left == M13_WIRE_TAG_BYTES, "a tag is two words");
+    memcpy(left, computed, sizeof left);
+    memcpy(right, received, sizeof right);
+    return !((left[0] ^ right[0]) | (left[1] ^ right[1]));
+}
+
 static void seal(void *state, struct m13_aead_job *jobs, uint32_t count)
 {
     IMB_MGR *manager = state;
@@ -80,7 +93,7 @@ static void open_jobs(void *state, struct m13_aead_job *jobs, uint32_t count)
                            jobs[i].bytes - M13_WIRE_SEALED_OFFSET,
                            header + offsetof(struct m13_wire_header, nonce_counter), header,
                            M13_WIRE_AAD_BYTES, tag, sizeof tag);
-        jobs[i].authentic = !CRYPTO_memcmp(tag, jobs[i].header->tag, sizeof tag);
+        jobs[i].authentic = is_same_tag(tag, jobs[i].header->tag);
     }
 }
 

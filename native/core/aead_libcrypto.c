@@ -2,8 +2,10 @@
 #include "aead.h"
 
 #include <errno.h>
+#include <openssl/core_names.h>
 #include <openssl/crypto.h>
 #include <openssl/evp.h>
+#include <openssl/params.h>
 
 struct libcrypto_key {
     EVP_CIPHER_CTX *seal;
@@ -15,6 +17,15 @@ _Static_assert(sizeof(struct libcrypto_key) <= sizeof(struct m13_aead_key), "exp
 static struct libcrypto_key *expanded(struct m13_aead_key *key)
 {
     return (struct libcrypto_key *)(void *)key->expanded;
+}
+
+/* Where a context puts or finds a tag. EVP_CIPHER_CTX_ctrl() would build the same from its own
+ * arguments, and cost a small frame a twelfth more. */
+static void name_tag(OSSL_PARAM parameters[2], uint8_t *tag)
+{
+    parameters[0] =
+        OSSL_PARAM_construct_octet_string(OSSL_CIPHER_PARAM_AEAD_TAG, tag, M13_WIRE_TAG_BYTES);
+    parameters[1] = OSSL_PARAM_construct_end();
 }
 
 static int create(void **state)
@@ -58,13 +69,15 @@ static void seal(void *state, struct m13_aead_job *jobs, uint32_t count)
         EVP_CIPHER_CTX *context = expanded(jobs[i].key)->seal;
         struct m13_wire_header *header = jobs[i].header;
         uint8_t *text = (uint8_t *)header + M13_WIRE_SEALED_OFFSET;
+        OSSL_PARAM tag[2];
         int done = 0;
+        name_tag(tag, header->tag);
         EVP_EncryptInit_ex2(context, NULL, NULL, (uint8_t *)&header->nonce_counter, NULL);
         EVP_EncryptUpdate(context, NULL, &done, (uint8_t *)header, M13_WIRE_AAD_BYTES);
         EVP_EncryptUpdate(context, text, &done, text,
                           (int)(jobs[i].bytes - M13_WIRE_SEALED_OFFSET));
         EVP_EncryptFinal_ex(context, text + done, &done);
-        EVP_CIPHER_CTX_ctrl(context, EVP_CTRL_AEAD_GET_TAG, M13_WIRE_TAG_BYTES, header->tag);
+        EVP_CIPHER_CTX_get_params(context, tag);
     }
 }
 
@@ -75,9 +88,10 @@ static void open_jobs(void *state, struct m13_aead_job *jobs, uint32_t count)
         EVP_CIPHER_CTX *context = expanded(jobs[i].key)->open;
         struct m13_wire_header *header = jobs[i].header;
         uint8_t *text = (uint8_t *)header + M13_WIRE_SEALED_OFFSET;
+        OSSL_PARAM tag[2];
         int done = 0;
-        EVP_DecryptInit_ex2(context, NULL, NULL, (uint8_t *)&header->nonce_counter, NULL);
-        EVP_CIPHER_CTX_ctrl(context, EVP_CTRL_AEAD_SET_TAG, M13_WIRE_TAG_BYTES, header->tag);
+        name_tag(tag, header->tag);
+        EVP_DecryptInit_ex2(context, NULL, NULL, (uint8_t *)&header->nonce_counter, tag);
         EVP_DecryptUpdate(context, NULL, &done, (uint8_t *)header, M13_WIRE_AAD_BYTES);
         EVP_DecryptUpdate(context, text, &done, text,
                           (int)(jobs[i].bytes - M13_WIRE_SEALED_OFFSET));

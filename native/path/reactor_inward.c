@@ -67,7 +67,7 @@ void m13_reactor_received(struct m13_reactor *reactor, const struct io_uring_cqe
         io_uring_recvmsg_validate(memory, completion->res, &reactor->receive_shape);
     const struct sockaddr_in *from = out ? io_uring_recvmsg_name(out) : NULL;
     reactor->lent_arrivals--;
-    *arrival = (struct m13_arrival){.held = 1};
+    *arrival = (struct m13_arrival){.frames = memory, .held = 1};
     /* the queue holds as many as there are buffers */
     reactor->arrived[reactor->arrived_tail++ % M13_REACTOR_ARRIVALS] = index;
     if (!out)
@@ -212,7 +212,8 @@ static void add_frames(struct m13_reactor *reactor, uint32_t index)
     if (reactor->inward.count * arrival->frame_bytes + arrival->bytes >
         M13_VECTOR_PACKETS * arrival->frame_bytes)
         work_vector(reactor);
-    for (uint32_t at = 0; at < arrival->bytes; at += arrival->frame_bytes) {
+    uint32_t at = 0;
+    do { /* an empty datagram is a packet too, a short one */
         uint32_t left = arrival->bytes - at;
         reactor->inward.packets[reactor->inward.count++] =
             (struct m13_packet){.frame = (void *)(arrival->frames + at),
@@ -224,7 +225,8 @@ static void add_frames(struct m13_reactor *reactor, uint32_t index)
         arrival->held++;
         if (reactor->inward.count == M13_VECTOR_PACKETS)
             work_vector(reactor);
-    }
+        at += arrival->frame_bytes;
+    } while (at < arrival->bytes);
 }
 
 void m13_reactor_inward(struct m13_reactor *reactor)

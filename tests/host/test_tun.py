@@ -22,6 +22,7 @@ def test_a_tun_appears_and_goes_without_a_trace(tmp_path: Path) -> None:
         process = namespace.owner(MAKE)
         link = namespace.ip("addr", "show", "m13t0")[0]
         assert (link["mtu"], link["linkinfo"]["info_data"]["type"]) == (1380, "tun")
+        assert link["txqlen"] == tun.QUEUE_PACKETS
         assert link["linkinfo"]["info_data"]["pi"] is False
         assert link["linkinfo"]["info_data"]["persist"] is False
         assert "UP" in link["flags"]

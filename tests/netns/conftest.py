@@ -19,6 +19,7 @@ class Tunnel:
     bed: Bed
     hub: Program
     node: Program
+    rx: str
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
@@ -57,18 +58,24 @@ def keys(tmp_path_factory: pytest.TempPathFactory) -> Keys:
     return Keys(tmp_path_factory.mktemp("keys"), names)
 
 
+@pytest.fixture(scope="module", params=["xdp", "udp"])
+def rx(request: pytest.FixtureRequest) -> str:
+    """Tests that ask for it run with each of a hub's two data planes (`--rx`)."""
+    return str(request.param)
+
+
 @pytest.fixture
 def bed(request: pytest.FixtureRequest) -> Iterator[Bed]:
     yield from laid_out(Bed(**nics(request.config)))
 
 
 @pytest.fixture(scope="module")
-def tunnel(request: pytest.FixtureRequest, keys: Keys) -> Iterator[Tunnel]:
+def tunnel(request: pytest.FixtureRequest, keys: Keys, rx: str) -> Iterator[Tunnel]:
     """One hub and one node for the tests of a file that only use them."""
     for bed in laid_out(Bed(**nics(request.config))):
-        hub = start_hub(bed, keys)
+        hub = start_hub(bed, keys, "--rx", rx)
         node = start_node(bed, keys)
-        yield Tunnel(bed, hub, node)
+        yield Tunnel(bed, hub, node, rx)
         assert (node.stop(), hub.stop()) == (0, 0), node.log + hub.log
         assert_all_frames_accounted(hub)
 

@@ -43,7 +43,7 @@ def running(
         with around(bed) if around else contextlib.nullcontext():
             hub = start_hub(bed, keys, *options)
             node = start_node(bed, keys)
-            yield Tunnel(bed, hub, node)
+            yield Tunnel(bed, hub, node, hub_rx_name(options))
             assert (node.stop(), hub.stop()) == (0, 0), node.log + hub.log
         assert_all_frames_accounted(hub)
 

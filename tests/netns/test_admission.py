@@ -14,8 +14,8 @@ from tests.netns.reference import ReferenceNode, load_identity
 
 
 @pytest.mark.parametrize("profile", ["v2", "v1"])
-def test_an_unlisted_node_gets_no_server_hello(bed: Bed, keys: Keys, profile: str) -> None:
-    hub = start_hub(bed, keys)
+def test_an_unlisted_node_gets_no_server_hello(bed: Bed, keys: Keys, rx: str, profile: str) -> None:
+    hub = start_hub(bed, keys, "--rx", rx)
     with bed.node.inside():
         sock = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
     with sock:
@@ -34,8 +34,8 @@ def test_an_unlisted_node_gets_no_server_hello(bed: Bed, keys: Keys, profile: st
     assert_all_frames_accounted(hub)
 
 
-def test_a_wrong_hub_key_ends_the_node_with_the_key_it_saw(bed: Bed, keys: Keys) -> None:
-    hub = start_hub(bed, keys)
+def test_a_wrong_hub_key_ends_the_node_with_the_key_it_saw(bed: Bed, keys: Keys, rx: str) -> None:
+    hub = start_hub(bed, keys, "--rx", rx)
     pin = ("--hub-key", keys.fingerprints["stranger"])
     node = start_node(bed, keys, *pin, wait=False)
     assert node.process.wait(10) == 4

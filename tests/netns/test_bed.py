@@ -12,6 +12,7 @@ from bench.bed import Bed
 from bench.namespace import Namespace, settled_difference
 from bench.traffic import ping
 from bench.tunnel import Keys, start_hub, start_node
+from tests.netns.conftest import HUGE_PAGES
 
 
 @pytest.fixture
@@ -44,3 +45,18 @@ def test_a_failed_bed_leaves_nothing(outer: Namespace) -> None:
     assert settled_difference(outer, before) == []
     mine = [name for name in os.listdir("/run/netns") if name.endswith(f"-{os.getpid()}")]
     assert mine == [outer.name]
+
+
+def test_what_a_killed_hub_left_goes_with_the_bed(keys: Keys) -> None:
+    before = HUGE_PAGES.read_text()
+    with Bed() as bed:
+        hub = start_hub(bed, keys, "--rx", "xdp")
+        reserved = HUGE_PAGES.read_text()
+        hub.kill()
+        page = f"/dev/shm/m13.hub.m13tun0.{bed.hub.inode}"
+        assert os.path.exists(page)
+        assert bed.changes() != []
+    assert not os.path.exists(page)
+    if reserved == before:
+        pytest.skip("this machine had no huge pages to reserve")
+    assert HUGE_PAGES.read_text() == before

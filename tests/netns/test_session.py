@@ -26,8 +26,8 @@ def wait_ping(bed: Bed, wait_s: float = RECOVERY_S) -> None:
         assert time.monotonic() < until, "the tunnel did not come back"
 
 
-def test_median_of_twenty_starts_is_below_the_limit(bed: Bed, keys: Keys) -> None:
-    hub = start_hub(bed, keys)
+def test_median_of_twenty_starts_is_below_the_limit(bed: Bed, keys: Keys, rx: str) -> None:
+    hub = start_hub(bed, keys, "--rx", rx)
     times = []
     for _ in range(STARTS):
         node = start_node(bed, keys)
@@ -41,11 +41,13 @@ def test_median_of_twenty_starts_is_below_the_limit(bed: Bed, keys: Keys) -> Non
 
 
 @pytest.mark.parametrize("ending", [signal.SIGTERM, signal.SIGINT, signal.SIGKILL])
-def test_hub_restart_is_recovered_by_the_node(bed: Bed, keys: Keys, ending: signal.Signals) -> None:
-    hub = start_hub(bed, keys, *QUICK)
+def test_hub_restart_is_recovered_by_the_node(
+    bed: Bed, keys: Keys, rx: str, ending: signal.Signals
+) -> None:
+    hub = start_hub(bed, keys, "--rx", rx, *QUICK)
     node = start_node(bed, keys)
     end(hub, ending)
-    hub = start_hub(bed, keys, *QUICK)
+    hub = start_hub(bed, keys, "--rx", rx, *QUICK)
     wait_ping(bed)
     if ending == signal.SIGKILL:
         assert "left by a previous run" in hub.log
@@ -54,8 +56,10 @@ def test_hub_restart_is_recovered_by_the_node(bed: Bed, keys: Keys, ending: sign
 
 
 @pytest.mark.parametrize("ending", [signal.SIGTERM, signal.SIGINT, signal.SIGKILL])
-def test_node_restart_is_recovered_by_the_hub(bed: Bed, keys: Keys, ending: signal.Signals) -> None:
-    hub = start_hub(bed, keys)
+def test_node_restart_is_recovered_by_the_hub(
+    bed: Bed, keys: Keys, rx: str, ending: signal.Signals
+) -> None:
+    hub = start_hub(bed, keys, "--rx", rx)
     end(start_node(bed, keys), ending)
     node = start_node(bed, keys)
     assert len(ping(bed.node, "10.13.0.1", 3)) == 3
@@ -65,8 +69,8 @@ def test_node_restart_is_recovered_by_the_hub(bed: Bed, keys: Keys, ending: sign
     assert_all_frames_accounted(hub)
 
 
-def test_killed_node_is_a_peer_timeout_within_half_a_second(bed: Bed, keys: Keys) -> None:
-    hub = start_hub(bed, keys, *QUICK)
+def test_killed_node_is_a_peer_timeout_within_half_a_second(bed: Bed, keys: Keys, rx: str) -> None:
+    hub = start_hub(bed, keys, "--rx", rx, *QUICK)
     node = start_node(bed, keys)
     time.sleep(0.5)  # some keepalives
     node.kill()
@@ -80,17 +84,17 @@ def test_killed_node_is_a_peer_timeout_within_half_a_second(bed: Bed, keys: Keys
     clean_up(start_node(bed, keys))
 
 
-def test_killed_hub_is_a_peer_timeout_at_the_node(bed: Bed, keys: Keys) -> None:
-    hub = start_hub(bed, keys, *QUICK)
+def test_killed_hub_is_a_peer_timeout_at_the_node(bed: Bed, keys: Keys, rx: str) -> None:
+    hub = start_hub(bed, keys, "--rx", rx, *QUICK)
     node = start_node(bed, keys)
     hub.kill()
     node.wait_log("E_PEER_TIMEOUT hub", 2)
     assert node.wait_state("Registering", 5)["counters"]["sessions_lost"] == 1
-    clean_up(start_hub(bed, keys, *QUICK))
+    clean_up(start_hub(bed, keys, "--rx", rx, *QUICK))
 
 
-def test_a_rekey_loses_nothing(bed: Bed, keys: Keys) -> None:
-    start_hub(bed, keys)
+def test_a_rekey_loses_nothing(bed: Bed, keys: Keys, rx: str) -> None:
+    start_hub(bed, keys, "--rx", rx)
     node = start_node(bed, keys, "--rekey-seconds", "5")
     sent = 0
     until = time.monotonic() + 11.5
@@ -102,8 +106,8 @@ def test_a_rekey_loses_nothing(bed: Bed, keys: Keys) -> None:
     assert node.snapshot()["peers"][0]["key_phase"] >= 2
 
 
-def test_a_second_hub_or_node_here_is_refused(bed: Bed, keys: Keys) -> None:
-    start_hub(bed, keys)
+def test_a_second_hub_or_node_here_is_refused(bed: Bed, keys: Keys, rx: str) -> None:
+    start_hub(bed, keys, "--rx", rx)
     start_node(bed, keys)
     for start in (start_hub, start_node):
         with pytest.raises(ProgramError, match=r"error: .*(already running|cannot be had)"):

@@ -60,9 +60,9 @@ class Victim:
 
 
 @pytest.fixture(scope="module")
-def victim(request: pytest.FixtureRequest, keys: Keys) -> Iterator[Victim]:
+def victim(request: pytest.FixtureRequest, keys: Keys, rx: str) -> Iterator[Victim]:
     for bed in laid_out(Bed(**nics(request.config))):
-        hub = start_hub(bed, keys)
+        hub = start_hub(bed, keys, "--rx", rx)
         with bed.node.inside():
             sock = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
         with sock, contextlib.closing(raw_socket(bed.hub)) as inside:

@@ -20,9 +20,9 @@ BYTES = 20_000_000
 
 
 @pytest.fixture(scope="module")
-def pair(keys: Keys) -> Iterator[Bed]:
+def pair(keys: Keys, rx: str) -> Iterator[Bed]:
     for bed in laid_out(Bed(nodes=2)):
-        hub = start_hub(bed, keys)
+        hub = start_hub(bed, keys, "--rx", rx)
         nodes = [start_node(bed, keys, name=name) for name in ("node", "node2")]
         for name in ("node", "node2"):
             hub.wait_log(f"session up: {name} ")
