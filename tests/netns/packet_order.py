@@ -56,6 +56,15 @@ def assert_unchanged(sent: list[bytes], received: list[bytes]) -> None:
         assert_equal(packets, after[flow])
 
 
+def assert_all_there(sent: list[bytes], received: list[bytes]) -> None:
+    """Everything arrived, in whatever order: a veth queues on the core that sends, so a flow whose
+    sender changes cores may be reordered between two kernels."""
+    before, after = flows(sent), flows(received)
+    assert before.keys() == after.keys()
+    for flow, packets in before.items():
+        assert_equal(sorted(packets, key=essence), sorted(after[flow], key=essence))
+
+
 def assert_equal(packets: list[bytes], others: list[bytes]) -> None:
     for index, (one, other) in enumerate(zip(packets, others, strict=False)):
         assert essence(one) == essence(other), (

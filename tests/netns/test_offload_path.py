@@ -29,7 +29,12 @@ from tests.netns.offload_bed import (
     watched,
 )
 from tests.netns.offload_flows import Datagrams, Stream, datagrams, streams
-from tests.netns.packet_order import assert_unchanged, forwarded, is_fragment
+from tests.netns.packet_order import (
+    assert_all_there,
+    assert_unchanged,
+    forwarded,
+    is_fragment,
+)
 from tests.segmenter import TCP, UDP, ip_bytes
 
 HUB_OUTSIDE = "198.51.100.1"
@@ -83,7 +88,8 @@ def test_the_internet_gets_what_the_kernel_sent(
     assert bool(outside.arrived_large) == hub_cuts
     assert passage.joined > 0
     expected = [forwarded(packet, HUB_OUTSIDE) for packet in of_flows(passage.sent, NODE)]
-    assert_unchanged(expected, of_flows(outside.arrived))
+    assert_unchanged(passage.sent, passage.received)
+    assert_all_there(expected, of_flows(outside.arrived))
     assert_checksums_right(outside.arrived)
 
 
@@ -102,7 +108,8 @@ def test_the_node_gets_what_the_internet_sent(tunnel: Tunnel, how: str) -> None:
     assert bool(outside.left_large) == (how == "large")
     assert bool(passage.cut) == (how != "plain")
     expected = [forwarded(packet) for packet in of_flows(outside.left, INTERNET_ADDRESS)]
-    assert_unchanged(expected, of_flows(passage.received))
+    assert_unchanged(passage.sent, passage.received)
+    assert_all_there(expected, of_flows(passage.received))
     assert_checksums_right(passage.received)
 
 
