@@ -17,6 +17,7 @@ from m13.errors import UsageError
 from m13.handshake_process import HandshakeWorker, hub_configuration
 from m13.host import cpu, hugepages, irq, nic, sysctl, tun
 from m13.host.journal import Journal
+from m13.host.wakefulness import Wakefulness
 from m13.identity import format_fingerprint
 from m13.monitor import log_line
 from m13.service import Service, Stopped, check_tun
@@ -57,6 +58,7 @@ class Settings:
     xdp: str
     aead: str
     pqc: str
+    low_latency: bool
     hexdump: bool
     worker_core: int = -1
     tun_core: int = -1
@@ -135,6 +137,7 @@ class RunningHub:
         self.settings = settings = self._prepare_machine(stack, journal, settings)
         self.page = stack.enter_context(TelemetryPage.create("hub", settings.tun_name))
         self.reader = stack.enter_context(TelemetryReader(self.page.path))
+        self.awake = stack.enter_context(Wakefulness(settings.low_latency))
         channel = stack.enter_context(Channel.create())
         self.worker = stack.enter_context(HandshakeWorker(channel, configuration))
         service.checkpoint()
@@ -219,6 +222,8 @@ class RunningHub:
         snapshot = self.reader.snapshot()
         log.info("%s", log_line(self.previous, snapshot))
         self.previous = snapshot
+        counters = snapshot["counters"]
+        self.awake.follow(counters["tun_read_packets"] + counters["tun_written_packets"])
 
     def _keep_what_is_ours(self) -> None:
         """What others may take away while we run: the TUN cannot be had back, the table can."""

@@ -189,6 +189,11 @@ def shared_options(function: F) -> F:
                 show_default=True,
                 help="Library of ML-KEM-1024 and ML-DSA-87.",
             ),
+            click.option(
+                "--low-latency",
+                is_flag=True,
+                help="Keep cores from sleeping while packets flow: faster answers, more power.",
+            ),
         ]
     ):
         function = option(function)

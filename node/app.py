@@ -17,6 +17,7 @@ from m13.handshake_process import HandshakeWorker, node_configuration
 from m13.host import cpu, sysctl, tun, udp_socket
 from m13.host.journal import Journal
 from m13.host.routes import NextHop
+from m13.host.wakefulness import Wakefulness
 from m13.identity import format_fingerprint, parse_fingerprint
 from m13.monitor import log_line
 from m13.service import Service, Stopped, check_tun
@@ -67,6 +68,7 @@ class Settings:
     hexdump: bool
     aead: str
     pqc: str
+    low_latency: bool
     rekey_seconds: int
     sqpoll: bool | str
     worker_core: int = -1
@@ -172,6 +174,7 @@ class RunningNode:
         self.last_refusal = ""
         self.previous: dict | None = None
         # first, because it comes up beside all that follows
+        self.awake = stack.enter_context(Wakefulness(settings.low_latency))
         channel = stack.enter_context(Channel.create())
         self.worker = HandshakeWorker(channel, configuration)
         stack.callback(self.worker.close)
@@ -249,6 +252,8 @@ class RunningNode:
         snapshot = self.reader.snapshot()
         log.info("%s", log_line(self.previous, snapshot))
         self.previous = snapshot
+        counters = snapshot["counters"]
+        self.awake.follow(counters["tun_read_packets"] + counters["tun_written_packets"])
         if not self.had_session and time.monotonic() > self.deadline:
             why = self.last_refusal or (
                 "it answers, but does not admit this node's key or its handshake version"
