@@ -6,6 +6,7 @@ REFUSED: int
 MOVED: int
 CONFIG: int
 FRAME: int
+LOST_EXPELLED: int
 MTU_MIN: int
 MTU_MAX: int
 

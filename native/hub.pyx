@@ -7,7 +7,12 @@ from libc.string cimport memcpy
 from native.channel cimport Channel
 from native.event cimport drain, fill
 from native.path cimport hub_worker as c
-from native.path.path cimport m13_command, m13_stats_page
+from native.path.path cimport (
+    M13_COMMAND_NEXT_HOP,
+    m13_command,
+    m13_hub_ask_expel,
+    m13_stats_page,
+)
 from native.xdp cimport Socket
 
 FRAMES = c.M13_HUB_FRAMES
@@ -83,11 +88,16 @@ cdef class Hub:
         cdef m13_command command
         if address.shape[0] != 4 or mac.shape[0] != 6:
             raise ValueError("a MAC is 6 bytes, an IPv4 address 4")
+        command.kind = M13_COMMAND_NEXT_HOP
         command.peer = peer
         command.generation = generation
         memcpy(&command.address, &address[0], 4)
         memcpy(command.mac, &mac[0], 6)
         return c.m13_hub_command(self.ptr, &command)
+
+    def expel(self, uint32_t peer, uint32_t generation):
+        """Ends the session of a slot's occupant within a tick; False when the worker is busy."""
+        return m13_hub_ask_expel(&self.ptr.path, peer, generation)
 
     def settle(self):
         """After both threads returned: frames unaccounted for, 0 unless something leaked."""

@@ -2,12 +2,12 @@
 
 import os
 
-from libc.stdint cimport uint8_t, uintptr_t
+from libc.stdint cimport uint8_t, uint32_t, uintptr_t
 from libc.string cimport memcpy, memset
 from native.channel cimport Channel
 from native.event cimport drain, fill
 from native.path cimport reactor as c
-from native.path.path cimport m13_stats_page
+from native.path.path cimport m13_hub_ask_expel, m13_stats_page
 from native.umem cimport Umem
 
 BUFFERS = c.M13_REACTOR_BUFFERS
@@ -78,6 +78,10 @@ cdef class Reactor:
 
     def events(self):
         return drain(&self.ptr.path)
+
+    def expel(self, uint32_t peer, uint32_t generation):
+        """Hub: ends the session of a slot's occupant within a tick; False when it is busy."""
+        return m13_hub_ask_expel(&self.ptr.path, peer, generation)
 
     def settle(self):
         """After run() returned: buffers that were still with the kernel when the ring closed."""

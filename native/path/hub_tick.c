@@ -7,6 +7,10 @@ static void follow_commands(struct m13_path *path)
 {
     struct m13_command command;
     while (m13_ring_pop(&path->commands, &command, 1)) {
+        if (command.kind == M13_COMMAND_EXPEL) {
+            m13_hub_expel(path, command.peer, command.generation);
+            continue;
+        }
         struct m13_peer *peer = &path->peers.slots[command.peer];
         if (peer->generation == command.generation && peer->endpoint.address == command.address)
             memcpy(peer->endpoint.mac, command.mac, sizeof command.mac);

@@ -65,12 +65,13 @@ struct m13_vector {
 /* What the control process is told; fields that a kind does not use are zero. */
 enum m13_event_kind {
     M13_EVENT_ESTABLISHED = 1, /* a session: first, renewed (detail 1) */
-    M13_EVENT_LOST = 2,        /* E_PEER_TIMEOUT */
+    M13_EVENT_LOST = 2,        /* E_PEER_TIMEOUT, or detail M13_LOST_EXPELLED */
     M13_EVENT_REFUSED = 3,     /* detail: enum m13_channel_reason; fingerprint of the key seen */
     M13_EVENT_MOVED = 4,       /* the peer's endpoint changed */
     M13_EVENT_CONFIG = 5,      /* node: address, prefix, MTU, keepalive from the hub */
     M13_EVENT_FRAME = 6,       /* hexdump; detail: 0 received, 1 sent */
 };
+#define M13_LOST_EXPELLED    1
 #define M13_EVENT_DUMP_BYTES 96
 #define M13_EVENT_SLOTS      256
 
@@ -95,12 +96,17 @@ struct m13_event {
 };
 
 /* What the control process tells a hub. */
+enum m13_command_kind {
+    M13_COMMAND_NEXT_HOP,
+    M13_COMMAND_EXPEL, /* the peer is no longer admitted: its session ends now */
+};
+
 struct m13_command {
     uint32_t peer;
     uint32_t generation;
-    uint32_t address; /* the peer's, network order: a command for a former endpoint is ignored */
+    uint32_t address; /* the peer's, network order: a next hop for a former endpoint is ignored */
     uint8_t mac[6];   /* next hop towards it */
-    uint16_t reserved;
+    uint16_t kind;    /* enum m13_command_kind */
 };
 
 /* How control frames leave: the one thing hub and node do differently on this slow path.
@@ -248,6 +254,12 @@ uint32_t m13_node_answers(struct m13_path *path);
 /* Hub: commands, cookies, and of all peers keepalives and handshakes that lead nowhere. Node:
  * resends, new attempts, rekeying. */
 void m13_hub_tick(struct m13_path *path);
+/* Hub: wipes the keys of a slot's present occupant and frees the slot, whatever its state, if it
+ * still has that generation. A session that ends so is reported as LOST with M13_LOST_EXPELLED. */
+void m13_hub_expel(struct m13_path *path, uint32_t slot, uint32_t generation);
+/* The one control thread: asks the worker for that by its next tick. False: no such slot, or too
+ * many commands wait. */
+bool m13_hub_ask_expel(struct m13_path *path, uint32_t slot, uint32_t generation);
 void m13_node_tick(struct m13_path *path, struct m13_peer *peer);
 /* Node: a frame under the new key arrived, so the hub has it: use it. */
 void m13_node_confirm(struct m13_path *path, struct m13_peer *peer);

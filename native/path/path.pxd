@@ -37,11 +37,18 @@ cdef extern from "path.h" nogil:
         char name[32]
         uint8_t dump[M13_EVENT_DUMP_BYTES]
 
+    enum:
+        M13_LOST_EXPELLED
+
+    enum m13_command_kind:
+        M13_COMMAND_NEXT_HOP
+
     struct m13_command:
         uint32_t peer
         uint32_t generation
         uint32_t address
         uint8_t mac[6]
+        uint16_t kind
 
     struct m13_ring:
         pass
@@ -78,3 +85,5 @@ cdef extern from "path.h" nogil:
         m13_aead aead
         m13_ring events
         int event_fd
+
+    bint m13_hub_ask_expel(m13_path *path, uint32_t slot, uint32_t generation)
