@@ -169,6 +169,16 @@ class HubHandshake:
             return None
         return Refused(channel.MALFORMED)
 
+    def admit(self, member: Member) -> None:
+        self._roster[member.fingerprint] = member
+
+    def expel(self, fingerprint: bytes) -> None:
+        """Forgets a node and the handshakes it has under way: its Finished comes too late."""
+        self._roster.pop(fingerprint, None)
+        for key, pending in list(self._states.items()):
+            if pending.member and pending.member.fingerprint == fingerprint:
+                self._states.discard(key)
+
     def expire(self) -> float | None:
         return self._states.expire(self._clock())
 

@@ -10,6 +10,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections import deque
 from collections.abc import Iterable, Mapping
 from typing import Any
 
@@ -26,6 +27,9 @@ CLOSE_SECONDS = 1.0
 RESTART_SECONDS_MIN = 0.1
 RESTART_SECONDS_MAX = 5.0
 STABLE_SECONDS = 30.0  # a worker that lived this long restarts without delay
+# What a pipe takes whole or not at all (POSIX PIPE_BUF, Linux), and entries that surely fit.
+LINE_BYTES_MAX = 4096
+LINE_ENTRIES_MAX = 16
 HUNG_SECONDS = 10.0  # requests that wait while none is taken: one takes milliseconds
 
 
@@ -75,8 +79,11 @@ class HandshakeWorker:
     def __init__(self, link: Channel, configuration: Mapping[str, Any]) -> None:
         self.restarts = 0
         self._link = link
-        # One line: the worker reads one. It stays here for restarts, as the identity does.
-        self._configuration = json.dumps(configuration).encode() + b"\n"
+        # It stays here for restarts, as the identity does; the roster in a form that can change.
+        self._configuration = dict(configuration)
+        roster = self._configuration.pop("roster", None)
+        self._roster = None if roster is None else {entry.get("key"): entry for entry in roster}
+        self._orders: deque[bytes] = deque()  # lines the worker's pipe has not taken yet
         self._process: Forked | subprocess.Popen[bytes] | None = None
         self._ready = False
         self._started = 0.0
@@ -106,9 +113,28 @@ class HandshakeWorker:
             self.close()
             raise HostError(f"the handshake worker did not start: {said}")
 
+    def change_roster(
+        self, admit: Iterable[Mapping[str, object]] = (), expel: Iterable[str] = ()
+    ) -> None:
+        """Admits entries and expels fingerprints, in the worker that serves and in those after it.
+        What its pipe does not take at once goes with the next poll(); never blocks."""
+        assert self._roster is not None, "a node has no roster"
+        admitted, expelled = [dict(entry) for entry in admit], list(expel)
+        for key in expelled:
+            self._roster.pop(key, None)
+        self._roster.update((entry["key"], entry) for entry in admitted)
+        for start in range(0, max(len(admitted), len(expelled)), LINE_ENTRIES_MAX):
+            part = slice(start, start + LINE_ENTRIES_MAX)
+            change = {"expel": expelled[part], "admit": admitted[part]}
+            line = json.dumps(change).encode() + b"\n"
+            assert len(line) <= LINE_BYTES_MAX
+            self._orders.append(line)
+        self._pass_orders()
+
     def poll(self) -> bool:
         """True when the worker serves. Kills one that hangs and starts a dead one again, with
         back-off; never blocks."""
+        self._pass_orders()
         process = self._process
         now = time.monotonic()
         if process and process.poll() is None:
@@ -154,6 +180,7 @@ class HandshakeWorker:
         self._last_words = ""
         self._head = None
         self._started = time.monotonic()
+        self._orders.clear()  # the roster below has them
         words = [str(descriptor) for descriptor in descriptors]
         if may_fork():
             self._process = Forked(lambda: handshake_worker.main(words), descriptors)
@@ -161,10 +188,23 @@ class HandshakeWorker:
             self._process = _fresh(words, descriptors)
         assert self._process.stdin
         try:
-            self._process.stdin.write(self._configuration)
+            configuration = self._configuration
+            if self._roster is not None:
+                configuration = {**configuration, "roster": list(self._roster.values())}
+            # One line: the worker reads one before it serves.
+            self._process.stdin.write(json.dumps(configuration).encode() + b"\n")
             self._process.stdin.flush()
         except BrokenPipeError:
             pass  # it died already: its exit is noticed by whoever asks next
+        os.set_blocking(self._process.stdin.fileno(), False)
+
+    def _pass_orders(self) -> None:
+        if not self._process or not self._process.stdin:
+            return
+        with contextlib.suppress(BlockingIOError, BrokenPipeError, ValueError):
+            while self._orders:
+                os.write(self._process.stdin.fileno(), self._orders[0])
+                self._orders.popleft()
 
     def _read_ready(self, timeout_seconds: float) -> bool:
         assert self._process

@@ -1,8 +1,8 @@
 """The handshake worker process: `python -m m13.handshake_worker MEMORY_FD REQUEST_FD ANSWER_FD`.
 
 Reads its configuration, secrets included, as one JSON line from standard input, gives up every
-privilege, says "ready" and then serves the channel. Standard input stays open: its end means that
-the parent is gone. m13/handshake_process.py is the parent's half.
+privilege, says "ready" and then serves the channel. Standard input stays open: further lines change
+the roster, its end means that the parent is gone. m13/handshake_process.py is the parent's half.
 """
 
 import base64
@@ -34,7 +34,49 @@ PR_SET_PDEATHSIG, PR_SET_DUMPABLE, PR_CAPBSET_DROP, PR_SET_NO_NEW_PRIVS = 1, 4, 
 CAPABILITY_VERSION_3 = 0x20080522
 CAPABILITIES_MAX = 64
 
+READ_BYTES = 1 << 16
+
 Machine = handshake.HubHandshake | handshake.NodeHandshake
+
+
+class Orders:
+    """Standard input, line by line; the one reader of it, so that nothing waits in a buffer that
+    poll() does not see."""
+
+    def __init__(self) -> None:
+        self._unread = b""
+        self._poller = select.poll()
+        self._poller.register(STANDARD_INPUT, select.POLLIN)
+
+    def configuration(self) -> bytes:
+        """The first line; all there is when the parent went away."""
+        parts = [self._unread]
+        while b"\n" not in parts[-1] and (data := os.read(STANDARD_INPUT, READ_BYTES)):
+            parts.append(data)
+        line, _, self._unread = b"".join(parts).partition(b"\n")
+        return line
+
+    def follow(self, machine: Machine, timeout_ms: float = 0) -> bool:
+        """Obeys every whole line that came; False when the parent is gone."""
+        while self._poller.poll(timeout_ms):
+            data = os.read(STANDARD_INPUT, READ_BYTES)
+            if not data:
+                return False
+            self._unread += data
+            timeout_ms = 0
+        *lines, self._unread = self._unread.split(b"\n")
+        for line in lines:
+            change_roster(machine, json.loads(line))
+        return True
+
+
+def change_roster(machine: Machine, change: dict[str, Any]) -> None:
+    """Expels before it admits: an address may pass from one node to another in one change."""
+    assert isinstance(machine, handshake.HubHandshake)
+    for key in change["expel"]:
+        machine.expel(parse_fingerprint(key))
+    for entry in change["admit"]:
+        machine.admit(handshake.Member.parse(**entry))
 
 
 def drop_privileges() -> None:
@@ -133,43 +175,41 @@ def respond(machine: Machine, message: channel.Message) -> handshake.Answer | No
         return handshake.Refused(channel.INTERNAL)
 
 
-def parent_gone(timeout_ms: float) -> bool:
-    """Nothing is written to standard input after the configuration, so any event is its end."""
-    poller = select.poll()
-    poller.register(STANDARD_INPUT, select.POLLIN)
-    return bool(poller.poll(timeout_ms))
-
-
-def answer_request(machine: Machine, link: channel.Channel, message: channel.Message) -> bool:
+def answer_request(
+    machine: Machine, link: channel.Channel, orders: Orders, message: channel.Message
+) -> bool:
     """False when the parent went away while the answer ring was full."""
     answer = respond(machine, message)
     if answer is None:
         return True
     kind, payload = encode(answer)
     while not link.send(channel.ANSWERS, kind, message.peer, message.generation, payload):
-        if parent_gone(ANSWER_RING_FULL_MS):
+        if not orders.follow(machine, ANSWER_RING_FULL_MS):
             return False
     if isinstance(payload, bytearray):
         pqc.wipe(payload)
     return True
 
 
-def serve(machine: Machine, link: channel.Channel) -> None:
+def serve(machine: Machine, link: channel.Channel, orders: Orders) -> None:
     """Until the parent is gone. Takes requests first: a predecessor may have left some."""
     poller = select.poll()
     poller.register(link.request_fd, select.POLLIN)
     poller.register(STANDARD_INPUT, select.POLLIN)
     while True:
+        # before each request: who was expelled before it came must not be answered
+        if not orders.follow(machine):
+            return
         message = link.receive(channel.REQUESTS)
         if message:
-            if not answer_request(machine, link, message):
+            if not answer_request(machine, link, orders, message):
                 return
             continue
         seconds = machine.expire()
         timeout_ms = None if seconds is None else seconds * 1000 + 1
         for descriptor, _ in poller.poll(timeout_ms):
             if descriptor == STANDARD_INPUT:
-                return
+                continue  # for follow()
             with contextlib.suppress(BlockingIOError):
                 os.eventfd_read(descriptor)
 
@@ -180,9 +220,8 @@ def _say(line: str) -> None:
 
 def main(arguments: list[str]) -> int:
     try:
-        # by its number: in a copy of another process sys.stdin may be something else
-        with open(STANDARD_INPUT, "rb", closefd=False) as lines:
-            configuration = json.loads(lines.readline())
+        orders = Orders()
+        configuration = json.loads(orders.configuration())
         machine = build(configuration)
         rehearse(machine.provider)
         link = channel.Channel.attach(*map(int, arguments))
@@ -192,7 +231,7 @@ def main(arguments: list[str]) -> int:
         _say(f"failed: {error if told else type(error).__name__}")
         return 1
     _say("ready")
-    serve(machine, link)
+    serve(machine, link, orders)
     return 0
 
 
