@@ -2,28 +2,50 @@
 
 import logging
 import os
+import platform
 import sys
+from importlib.metadata import entry_points
 from pathlib import Path
 
 import click
 
 from m13 import __version__, config, identity, log, pqc
-from m13.errors import M13Error
+from m13.errors import M13Error, UsageError
 
+COMMANDS_GROUP = "m13.commands"
 EXIT_INTERRUPTED = 130
 EXIT_BROKEN_PIPE = 141
 
 KEY_PATH = click.Path(path_type=Path, dir_okay=False)
 
 
+class Commands(click.Group):
+    """Ours, and those that other packages of M13 bring: found by name, loaded when they are used,
+    so that nothing here knows the hub or the node."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        brought = {entry.name for entry in entry_points(group=COMMANDS_GROUP)}
+        return sorted({*super().list_commands(ctx), *brought})
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        command = super().get_command(ctx, cmd_name)
+        if command is None:
+            for entry in entry_points(group=COMMANDS_GROUP, name=cmd_name):
+                loaded: click.Command = entry.load()
+                return loaded
+        return command
+
+
 @click.group(
+    cls=Commands,
     no_args_is_help=False,
     epilog="Exit status: 0 done; 1 the machine refused, or doctor found a failure; 2 bad argument;"
-    " 3 bad key file; 130 interrupted; 143 terminated. Environment: M13_DEBUG=1, tell more.",
+    " 3 bad key file; 5 the registry refused, with a code; 6 another operator must approve;"
+    " 130 interrupted; 143 terminated. Environment: M13_DEBUG=1, tell more.",
 )
 @click.version_option(__version__, prog_name="m13")
 def m13() -> None:
-    """Identities of M13 hubs and nodes, and what this machine can do."""
+    """Identities of M13 hubs and nodes, their admission, and what this machine can do."""
 
 
 @m13.command()
@@ -44,6 +66,42 @@ def keygen(path: Path) -> None:
 def fingerprint(path: Path) -> None:
     """Print the fingerprint of an identity or public key file."""
     click.echo(identity.load_fingerprint(path, pqc.choose()))
+
+
+@m13.command()
+@click.argument("request", type=KEY_PATH)
+@click.option(
+    "--identity",
+    "identity_path",
+    type=KEY_PATH,
+    default=identity.DEFAULT_PATH,
+    show_default=True,
+    help="The identity that asks.",
+)
+@click.option("--name", metavar="NAME", help="What it is to be called [this host's name].")
+@click.option("--role", type=click.Choice(["node", "hub"]), default="node", show_default=True)
+def enroll(request: Path, identity_path: Path, name: str | None, role: str) -> None:
+    """Write a signed request to be admitted to REQUEST, for the hub's operator.
+
+    It holds the public key and the proof that whoever wrote it has the secret one; nothing in it is
+    secret. Nothing is overwritten. On the hub: m13 admit REQUEST.
+    """
+    from m13 import enrollment
+
+    provider = pqc.choose()
+    me = identity.load(identity_path, provider)
+    name = name or platform.node().partition(".")[0]
+    try:
+        document = enrollment.write(me, provider, name, role)
+    except ValueError as error:
+        raise UsageError(f"--name {name!r}: {error}") from error
+    try:
+        with request.open("xb") as file:
+            file.write(document)
+    except OSError as error:
+        raise UsageError(f"cannot write {request}: {error.strerror}") from error
+    click.echo(f"request     {request}, for the hub's operator ({role} {name})", err=True)
+    click.echo(me.fingerprint)
 
 
 @m13.command()

@@ -93,16 +93,21 @@ def load(path: Path, provider: pqc.Provider) -> Identity:
 
 def load_fingerprint(path: Path, provider: pqc.Provider) -> str:
     """The fingerprint of an identity or of a public key file, checked against the key."""
+    return fingerprint(load_public_key(path, provider))
+
+
+def load_public_key(path: Path, provider: pqc.Provider) -> bytes:
+    """Of an identity or of a public key file, checked against its fingerprint."""
     text, _ = _read(path)
     if not text.startswith(PUBLIC_HEADER + " "):
-        return load(path, provider).fingerprint
+        return load(path, provider).public_key
     fields = text.split()
     if len(fields) != 3:
         raise ConfigurationError(f"{path} is not a public key of 'm13 keygen'")
     public_key = _decode(fields[1], pqc.PUBLIC_KEY_BYTES, path)
     if fingerprint(public_key) != fields[2]:
         raise ConfigurationError(f"{path} is damaged: its key does not match its fingerprint")
-    return fields[2]
+    return public_key
 
 
 def _decode(text: str, size: int, path: Path) -> bytes:
