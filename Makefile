@@ -1,7 +1,7 @@
 # Every word works from a fresh clone on a bare Debian 12, as root.
 #   make         build            make test    every test        make demo   see it run
 #   make debug   ASan + UBSan     make lint    all linters       make bench  against other tunnels
-#   make fuzz    libFuzzer runs   make clean   back to a clone
+#   make fuzz    libFuzzer runs   make clean   back to a clone   make soak   what takes long
 #   make bench-check    instructions per packet against the stored budgets
 
 SHELL := /bin/bash
@@ -11,7 +11,8 @@ SHELL := /bin/bash
 # The one list of Debian packages.
 DEBIAN_BUILD := gcc make clang lld libbpf-dev libxdp-dev liburing-dev libssl-dev libnftables1 \
                 linux-libc-dev libc6-dev pkg-config python3-venv python3-dev
-DEBIAN_TEST  := iproute2 iputils-ping iperf3 nftables procps clang-format libclang-rt-dev valgrind
+DEBIAN_TEST  := iproute2 iputils-ping iperf3 nftables postgresql procps clang-format libclang-rt-dev \
+                valgrind
 DEBIAN_BENCH := openvpn wireguard-go wireguard-tools nebula
 ifeq ($(shell uname -m),x86_64)
 DEBIAN_BUILD += libipsec-mb-dev
@@ -23,7 +24,7 @@ VENV   := .venv
 BIN    := $(VENV)/bin
 NATIVE := $(wildcard native/*.pyx native/core/* native/path/* bpf/*) setup.py
 
-.PHONY: build test demo debug lint bench bench-check fuzz clean install-packages
+.PHONY: build test soak demo debug lint bench bench-check fuzz clean install-packages
 
 build: $(VENV)/.built
 
@@ -49,6 +50,9 @@ $(VENV)/.built: $(VENV)/.dependencies $(NATIVE)
 
 test: build
 	@$(BIN)/python -m pytest
+
+soak: build
+	@$(BIN)/python -m pytest -m soak
 
 demo: build
 	@$(BIN)/python -m bench.demo
