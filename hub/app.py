@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from ipaddress import ip_address
 from pathlib import Path
 
-from hub import nat, receive, roster
+from hub import admission, nat, receive
 from hub.plane import XDP_BYTES, Plane, SocketPlane, XdpPlane
 from hub.steering import own_addresses
 from m13 import hexdump, identity, pqc
@@ -23,7 +23,7 @@ from m13.monitor import log_line
 from m13.service import Service, Stopped, check_tun
 from m13.telemetry import TelemetryPage, TelemetryReader
 from native import event as events
-from native.channel import Channel
+from native.channel import NOT_ADMITTED, Channel
 from native.event import Event
 
 log = logging.getLogger("m13.hub")
@@ -33,7 +33,7 @@ REFUSALS_KEPT = 1024
 
 REFUSALS = {
     1: "malformed message",
-    2: "not in the list of nodes",
+    NOT_ADMITTED: "not in the list of nodes",
     3: "signature does not verify",
     6: "handshake version not accepted",
     7: "handshake worker was restarted",
@@ -64,6 +64,7 @@ class Settings:
     tun_core: int = -1
     large_udp: bool = False
     rekey_seconds: int = 3660  # nodes ask by themselves at 3600
+    registry: str | None = None
 
 
 def check_interface(settings: Settings) -> nic.Nic:
@@ -96,20 +97,20 @@ def serve(settings: Settings) -> None:
     """Until a signal. Raises M13Error; whatever was changed is put back in any case."""
     provider = pqc.choose(settings.pqc)
     me = identity.load(settings.identity, provider)
-    nodes = roster.load(settings.nodes, settings.subnet)
     tun.check_name(settings.tun_name)
-    facts = check_interface(settings)
     with Service() as service, ExitStack() as stack:
+        admitted = admission.begin(stack, settings, me)
+        facts = check_interface(settings)
         configuration = hub_configuration(
             me,
-            [node.entry() for node in nodes],
+            [node.entry() for node in admitted.nodes.values()],
             settings.handshake_versions,
             settings.v1_profile,
             provider.name,
         )
         try:
-            running = RunningHub(stack, service, settings, facts, configuration)
-            running.announce(len(nodes), me.fingerprint, provider.name)
+            running = RunningHub(stack, service, settings, facts, configuration, admitted)
+            running.announce(len(admitted.nodes), me.fingerprint, provider.name)
             service.run()
         except Stopped:
             log.info("stopped while coming up")
@@ -125,8 +126,10 @@ class RunningHub:
         settings: Settings,
         facts: nic.Nic,
         configuration: dict,
+        admitted: admission.Admission,
     ) -> None:
         self.service = service
+        self.admitted = admitted
         self.facts = facts
         self.previous: dict | None = None
         self.refusals: dict[tuple[bytes, bytes, int], tuple[float, int]] = {}
@@ -146,7 +149,7 @@ class RunningHub:
         kind = XdpPlane if self.rx == "xdp" else SocketPlane
         self.plane: Plane = kind(stack, self.settings, facts, channel, self.page, self.device.fd)
         stack.callback(self._end_threads)
-        self._listen()
+        self._listen(stack)
 
     # --- bring-up ---------------------------------------------------------------------------
 
@@ -212,7 +215,9 @@ class RunningHub:
 
     # --- service ----------------------------------------------------------------------------
 
-    def _listen(self) -> None:
+    def _listen(self, stack: ExitStack) -> None:
+        if watch := self.admitted.follow(stack):
+            self.service.on_readable(watch, self._follow_registry)
         self.service.every(1.0, self._each_second)
         self.service.every(2.0, self._keep_what_is_ours)
         self.plane.start(self.service, self._handle_events)
@@ -224,12 +229,23 @@ class RunningHub:
         self.previous = snapshot
         counters = snapshot["counters"]
         self.awake.follow(counters["tun_read_packets"] + counters["tun_written_packets"])
+        for place in self.admitted.uninvited(snapshot["peers"]):
+            self.plane.expel(*place)
 
     def _keep_what_is_ours(self) -> None:
         """What others may take away while we run: the TUN cannot be had back, the table can."""
         check_tun(self.device)
         if nat.keep(self.settings.tun_name, self.settings.subnet.network):
             log.warning("masquerading was gone from the firewall and is back")
+
+    def _follow_registry(self) -> None:
+        """New handshakes are refused before the session ends, so that it does not come back."""
+        for change in self.admitted.take():
+            admit = [node.entry() for node in change.admitted]
+            self.worker.change_roster(admit, change.expelled)
+            for place in self.admitted.sessions_of(change.expelled):
+                self.plane.expel(*place)
+        log.info("roster changed: %d nodes admitted", len(self.admitted.nodes))
 
     def _handle_events(self) -> None:
         for event in self.plane.events():
@@ -243,11 +259,16 @@ class RunningHub:
             version = event.handshake_version
             log.info("%s: %s (%s) from %s, v%d", what, event.name, inner, place, version)
             self.plane.follow(event)
+            if not self.admitted.note_session(event):
+                self.plane.expel(event.peer, event.generation)
         elif event.kind == events.MOVED:
             log.info("%s (%s) moved to %s", event.name, inner, place)
             self.plane.follow(event)
         elif event.kind == events.LOST:
-            log.warning("E_PEER_TIMEOUT %s (%s) last at %s", event.name, inner, place)
+            expelled = event.detail == events.LOST_EXPELLED
+            why = "E_PEER_EXPELLED" if expelled else "E_PEER_TIMEOUT"
+            log.warning("%s %s (%s) last at %s", why, event.name, inner, place)
+            self.admitted.forget_session(event)
             self.plane.forget(event.peer)
         elif event.kind == events.REFUSED:
             self._say_refused(event)
@@ -271,7 +292,11 @@ class RunningHub:
         key = f", key {format_fingerprint(event.fingerprint)}" if known else ""
         more = f" ({unsaid} more since)" if unsaid else ""
         address = ipaddress.IPv4Address(event.address)
-        log.warning("handshake from %s refused: %s%s%s", address, reason, key, more)
+        line = f"handshake from {address} refused: {reason}{key}{more}"
+        if known and self.admitted.watch and event.detail == NOT_ADMITTED:
+            self.admitted.watch.explain(event.fingerprint, line)
+        else:
+            log.warning("%s", line)
 
     # --- end --------------------------------------------------------------------------------
 

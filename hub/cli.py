@@ -12,11 +12,11 @@ from m13.cli import run
 
 EPILOG = (
     "Exit status: 0 ended by a signal; 1 the machine refused; 2 bad argument, port or interface;"
-    " 3 bad key, node list or configuration file; 130 interrupted or 143 terminated before it"
-    " served. Everything changed on the machine is put back on exit, and by the next start after a"
-    " crash. Environment: M13_RUN_DIR, where the journal of changes is [/run/m13];"
-    " M13_MOCK_CMDLINE, a kernel command line to read isolcpus= from instead of the machine's;"
-    " M13_DEBUG=1, tell more."
+    " 3 bad key, node list or configuration file; 5 the registry refused; 130 interrupted or 143"
+    " terminated before it served. Everything changed on the machine is put back on exit, and by"
+    " the next start after a crash. Environment: M13_RUN_DIR, where the journal of changes is"
+    " [/run/m13]; M13_MOCK_CMDLINE, a kernel command line to read isolcpus= from instead of the"
+    " machine's; M13_DEBUG=1, tell more."
 )
 
 
@@ -52,6 +52,12 @@ EPILOG = (
     default=roster.DEFAULT_PATH,
     show_default=True,
     help="TOML list of admitted nodes.",
+)
+@click.option(
+    "--registry",
+    metavar="URL",
+    help="Admit the active rows of this registry instead of a list: an SQLite file or"
+    " postgresql://...; followed while the hub runs.",
 )
 @click.option(
     "--subnet",

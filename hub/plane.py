@@ -49,6 +49,9 @@ class Plane(Protocol):
     def forget(self, slot: int) -> None:
         """The peer is gone."""
 
+    def expel(self, slot: int, generation: int) -> bool:
+        """Ends that peer's session within a tick; false when too much waits to be done."""
+
     def end(self, service: Service) -> tuple[int, int]:
         """Stops the threads; how many buffers are missing, and how many there are."""
 
@@ -113,6 +116,9 @@ class XdpPlane:
         if address and all(other != address for _, other in self._endpoints.values()):
             self._neighbours.forget(address)
 
+    def expel(self, slot: int, generation: int) -> bool:
+        return self._hub.expel(slot, generation)
+
     def _handle_neighbours(self) -> None:
         for neighbour in self._neighbours.handle():
             self._tell_worker(neighbour.ip, neighbour.mac)
@@ -171,6 +177,9 @@ class SocketPlane:
 
     def forget(self, slot: int) -> None:
         """Nothing is kept here."""
+
+    def expel(self, slot: int, generation: int) -> bool:
+        return self._reactor.expel(slot, generation)
 
     def end(self, service: Service) -> tuple[int, int]:
         self._reactor.stop()

@@ -110,6 +110,7 @@ def _peer(slot: int, row: np.ndarray, now_ns: int) -> Snapshot:
     address = socket.inet_ntop(socket.AF_INET, row["address"].tobytes())
     return {
         "slot": slot,
+        "generation": int(row["generation"]),
         "name": text(row["name"]),
         "state": _state(row["state"]),
         "endpoint": f"{address}:{int(row['port'])}",

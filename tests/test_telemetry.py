@@ -128,6 +128,7 @@ def test_what_c_writes_is_read_by_name(directory: Path, writer: ctypes.CDLL) -> 
     assert peer.pop("last_heard_seconds") == pytest.approx(0.5, abs=0.4)
     assert peer == {
         "slot": stats.PEER_COUNT - 1,
+        "generation": 0,
         "name": "kria-1",
         "state": "Handshaking",
         "endpoint": "192.0.2.1:4433",
