@@ -4,6 +4,8 @@ from native.channel import Channel
 from native.event import Event
 from native.umem import Umem
 
+ARRIVALS: int
+READS: int
 BUFFERS: int
 ARENA_BYTES: int
 

@@ -10,6 +10,8 @@ from native.path cimport reactor as c
 from native.path.path cimport m13_hub_ask_expel, m13_stats_page
 from native.umem cimport Umem
 
+ARRIVALS = c.M13_REACTOR_ARRIVALS
+READS = c.M13_REACTOR_READS
 BUFFERS = c.M13_REACTOR_BUFFERS
 ARENA_BYTES = c.M13_REACTOR_ARENA_BYTES
 

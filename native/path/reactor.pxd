@@ -19,6 +19,8 @@ cdef extern from "<netinet/in.h>" nogil:
 
 cdef extern from "reactor.h" nogil:
     enum:
+        M13_REACTOR_ARRIVALS
+        M13_REACTOR_READS
         M13_REACTOR_BUFFERS
         M13_REACTOR_ARENA_BYTES
 

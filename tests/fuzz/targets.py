@@ -22,6 +22,7 @@ TARGETS = {
 # What needs a kernel, and what is assembled rather than compiled: not to be fuzzed.
 LEFT_OUT = {
     *("aead_ipsecmb", "steer", "xdp", "umem", "uring", "thread"),
+    *("selfbench", "selfbench_traffic"),
     *("hub", "hub_tun", "hub_worker"),
     *("reactor", "reactor_inward", "reactor_loop", "reactor_outward"),
 }

@@ -13,6 +13,7 @@ import pytest
 from bench import traffic
 from bench.bed import INTERNET_ADDRESS
 from bench.namespace import Namespace
+from native.reactor import ARRIVALS, READS
 from tests.netns.capture import raw_packet, raw_socket
 from tests.netns.conftest import Tunnel
 
@@ -22,7 +23,6 @@ DATAGRAMS = 20_000
 PACKETS = 10_000
 IN_FLIGHT = 256
 MANY_PACKETS = 1_000_000
-LENT = 64  # buffers a socket's reactor has to receive into, and as many to read from the TUN
 QUIET_S = 2
 
 
@@ -120,7 +120,7 @@ def assert_nothing_is_lost(tunnel: Tunnel) -> None:
         queues = ("scheduler_critical", "scheduler_bulk")
         assert sum(gauges[name] for name in owners + queues) == gauges["slab_count"]
         return
-    home = {"fill_outstanding": LENT, "tun_outstanding": LENT, "transmit_outstanding": 0}
+    home = {"fill_outstanding": ARRIVALS, "tun_outstanding": READS, "transmit_outstanding": 0}
     home["slab_free"] = gauges["slab_count"]
     until = time.monotonic() + QUIET_S
     while (found := {name: gauges[name] for name in home}) != home and time.monotonic() < until:
