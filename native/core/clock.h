@@ -5,6 +5,7 @@
 #include <stdint.h>
 #include <time.h>
 
+#define M13_MICROSECOND_NS 1000ull
 #define M13_MILLISECOND_NS 1000000ull
 #define M13_SECOND_NS      1000000000ull
 
