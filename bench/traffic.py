@@ -19,7 +19,6 @@ from dataclasses import dataclass
 from bench.namespace import Namespace
 
 WAIT_S = 10
-CHUNK_BYTES = 1 << 16
 UDP_BURST = 32
 
 

@@ -11,7 +11,6 @@ from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 from m13.errors import HostError, UsageError
 
 SEED_BYTES = 32
-SHARED_SECRET_BYTES = 32
 ENCAPSULATION_KEY_BYTES = 1568
 CIPHERTEXT_BYTES = 1568
 PUBLIC_KEY_BYTES = 2592

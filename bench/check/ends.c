@@ -53,7 +53,7 @@ void end_open(struct end *end, bool is_hub)
                                      .keepalive_ms = 1000,
                                      /* a node's is the kernel's: here it stands in for that */
                                      .udp_port = is_hub ? HUB_PORT : NODE_PORT,
-                                     .rekey_age_ns = M13_REKEY_AGE_NS,
+                                     .rekey_age_ns = 3600 * M13_SECOND_NS,
                                      .rekey_frames = M13_REKEY_FRAMES_MAX};
     struct m13_path *path = &end->path;
     memcpy(config.mac, is_hub ? HUB_MAC : NODE_MAC, sizeof config.mac);

@@ -3,7 +3,6 @@ has its own authority and nonce, and goes through phases 1, 2 and 6."""
 
 import base64
 import time
-from collections.abc import Callable
 from typing import Any
 
 from sqlalchemy import Connection, select
@@ -31,7 +30,6 @@ from hub.registry.registry import Registry
 from hub.registry.run import Run, outcome, prior_keys
 from m13.canonical import canonical, digest
 
-Step = Callable[[Connection], ConsumeRecord]
 CHANGED = "changed"
 
 

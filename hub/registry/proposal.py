@@ -24,7 +24,6 @@ from hub.registry.registry import Registry
 from m13 import identity
 from m13.canonical import canonical, digest, parse_canonical
 
-DAYS_MAX = 90
 DEFAULT_SECONDS = 7 * 86400
 
 

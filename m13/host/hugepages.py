@@ -17,10 +17,6 @@ class Reservation:
     free: int
     note: str | None
 
-    @property
-    def is_complete(self) -> bool:
-        return self.free >= self.wanted
-
 
 def free_count() -> int:
     """Pages that a mapping made now would get: free and not promised to another one."""

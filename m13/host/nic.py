@@ -31,7 +31,6 @@ class Nic:
     name: str
     index: int
     is_up: bool
-    has_carrier: bool
     mac: bytes
     mtu: int
     addresses: tuple[str, ...]
@@ -52,7 +51,6 @@ def inspect(name: str) -> Nic:
         name=name,
         index=link["index"],
         is_up=bool(link["flags"] & IFF_UP),
-        has_carrier=bool(link.get_attr("IFLA_CARRIER")),
         mac=_mac(link.get_attr("IFLA_ADDRESS")),
         mtu=link.get_attr("IFLA_MTU"),
         addresses=tuple(a.get_attr("IFA_LOCAL") for a in addresses),

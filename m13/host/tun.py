@@ -15,7 +15,6 @@ from pyroute2.netlink.exceptions import NetlinkError
 from m13.errors import HostError, UsageError
 
 IFF_TUN = 0x0001
-IFF_MULTI_QUEUE = 0x0100
 IFF_NO_PI = 0x1000
 IFF_VNET_HDR = 0x4000
 IFF_TUN_EXCL = 0x8000
@@ -39,7 +38,7 @@ def check_name(name: str) -> None:
 
 
 class Tun:
-    """`flags` adds IFF_VNET_HDR or IFF_MULTI_QUEUE; `blocking` is the mode of the descriptor."""
+    """`flags` adds IFF_VNET_HDR; `blocking` is the mode of the descriptor."""
 
     def __init__(self, name: str, mtu: int, *, flags: int = 0, blocking: bool = True) -> None:
         check_name(name)

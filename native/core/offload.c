@@ -238,7 +238,8 @@ static bool is_plain_data(const struct tcp_header *tcp)
     return (tcp->flags & (uint8_t)~TCP_PSH) == TCP_ACK;
 }
 
-void m13_merge_begin(struct m13_merge *merge, uint8_t *packet, uint32_t bytes, uint32_t origin)
+/* Begins a write with one packet. It may be changed in place until m13_merge_finish(). */
+static void begin_merge(struct m13_merge *merge, uint8_t *packet, uint32_t bytes, uint32_t origin)
 {
     const struct m13_wire_ipv4 *ip = (const void *)packet;
     const struct tcp_header *tcp = (const void *)(packet + sizeof *ip);
@@ -265,7 +266,8 @@ void m13_merge_begin(struct m13_merge *merge, uint8_t *packet, uint32_t bytes, u
     }
 }
 
-bool m13_merge_same_flow(const struct m13_merge *merge, const uint8_t *packet, uint32_t bytes)
+/* If it is and cannot be added, the merge is written before it: else the flow were reordered. */
+static bool is_same_flow(const struct m13_merge *merge, const uint8_t *packet, uint32_t bytes)
 {
     const struct m13_wire_ipv4 *ours = (const void *)merge->packet, *ip = (const void *)packet;
     /* protocol, addresses and ports; packets without ports are flows by their addresses */
@@ -294,7 +296,7 @@ static bool headers_agree(const struct m13_merge *merge, const uint8_t *packet)
            !memcmp(first + 1, tcp + 1, merge->header_bytes - sizeof *ip - sizeof *tcp);
 }
 
-bool m13_merge_add(struct m13_merge *merge, uint8_t *packet, uint32_t bytes, uint32_t origin)
+static bool add_to_merge(struct m13_merge *merge, uint8_t *packet, uint32_t bytes, uint32_t origin)
 {
     if (merge->closed || merge->count == M13_MERGE_PACKETS_MAX ||
         headers(packet, bytes) != merge->header_bytes)
@@ -328,7 +330,7 @@ bool m13_merge_add(struct m13_merge *merge, uint8_t *packet, uint32_t bytes, uin
 static uint32_t find_flow(const struct m13_merge_set *set, const uint8_t *packet, uint32_t bytes)
 {
     uint32_t i = set->count;
-    while (i && !m13_merge_same_flow(set->open[i - 1], packet, bytes))
+    while (i && !is_same_flow(set->open[i - 1], packet, bytes))
         i--;
     return i ? i - 1 : set->count;
 }
@@ -339,7 +341,7 @@ static uint32_t find_oldest_before(const struct m13_merge_set *set, uint32_t i)
 {
     for (uint32_t j = 0; j < i;) {
         const struct m13_wire_ipv4 *ip = (const void *)set->open[i]->packet;
-        if (m13_merge_same_flow(set->open[j], set->open[i]->packet, big16(ip->total_bytes))) {
+        if (is_same_flow(set->open[j], set->open[i]->packet, big16(ip->total_bytes))) {
             i = j;
             j = 0;
         } else {
@@ -352,7 +354,7 @@ static uint32_t find_oldest_before(const struct m13_merge_set *set, uint32_t i)
 bool m13_merge_join(struct m13_merge_set *set, uint8_t *packet, uint32_t bytes, uint32_t origin)
 {
     uint32_t i = find_flow(set, packet, bytes);
-    return i < set->count && m13_merge_add(set->open[i], packet, bytes, origin);
+    return i < set->count && add_to_merge(set->open[i], packet, bytes, origin);
 }
 
 struct m13_merge *m13_merge_open(struct m13_merge_set *set, struct m13_merge *fresh,
@@ -368,7 +370,7 @@ struct m13_merge *m13_merge_open(struct m13_merge_set *set, struct m13_merge *fr
         set->count--;
         memmove(&set->open[i], &set->open[i + 1], (set->count - i) * sizeof set->open[0]);
     }
-    m13_merge_begin(fresh, packet, bytes, origin);
+    begin_merge(fresh, packet, bytes, origin);
     fresh->closed |= set->udp_stays_alone && fresh->protocol == IPPROTO_UDP;
     set->open[set->count++] = fresh;
     return leaving;

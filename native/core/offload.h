@@ -66,16 +66,6 @@ struct m13_merge {
     uint32_t origin[M13_MERGE_PACKETS_MAX]; /* the caller's names of the packets */
 };
 
-/* Begins a write with one packet. It may be changed in place until m13_merge_finish(). */
-void m13_merge_begin(struct m13_merge *merge, uint8_t *packet, uint32_t bytes, uint32_t origin);
-
-/* Whether the packet belongs to the merge's flow: if it does and cannot be added, the merge must
- * be written before it, or the flow would be reordered. */
-bool m13_merge_same_flow(const struct m13_merge *merge, const uint8_t *packet, uint32_t bytes);
-
-/* Joins a packet of the same flow; false leaves everything as it was. */
-bool m13_merge_add(struct m13_merge *merge, uint8_t *packet, uint32_t bytes, uint32_t origin);
-
 /* The merges that are open side by side, one a flow, oldest first. */
 struct m13_merge_set {
     bool udp_stays_alone; /* the kernel takes no large UDP packets (before Linux 6.2) */

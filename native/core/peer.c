@@ -85,8 +85,9 @@ static struct m13_peer *find_victim(struct m13_peers *peers, uint32_t address, b
 
 static void enter_maps(struct m13_peers *peers, const struct m13_peer *peer)
 {
-    m13_map_set(&peers->by_endpoint,
-                m13_peer_endpoint_key(peer->endpoint.address, peer->endpoint.port), peer->slot);
+    (void)m13_map_set(&peers->by_endpoint,
+                      m13_peer_endpoint_key(peer->endpoint.address, peer->endpoint.port),
+                      peer->slot);
 }
 
 uint16_t m13_peers_claim(struct m13_peers *peers, struct m13_aead *aead,
@@ -184,7 +185,7 @@ bool m13_peers_establish(struct m13_peers *peers, struct m13_aead *aead, uint16_
     peer->state = M13_STATE_Established;
     peer->tunnel_address = tunnel_address;
     memcpy(peer->fingerprint, fingerprint, 32);
-    m13_map_set(&peers->by_tunnel, tunnel_address, slot);
+    (void)m13_map_set(&peers->by_tunnel, tunnel_address, slot);
     /* a MAC that another peer has stays with it */
     if (m13_map_find(&peers->by_mac, m13_peer_mac_key(peer->mac)) == M13_MAP_NONE)
         m13_map_set(&peers->by_mac, m13_peer_mac_key(peer->mac), slot);

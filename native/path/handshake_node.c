@@ -59,7 +59,7 @@ static void give_up(struct m13_path *path, struct m13_peer *peer)
 {
     struct m13_handshake *handshake = &peer->handshake;
     handshake->phase = M13_HANDSHAKE_IDLE;
-    m13_handshake_ask(path, peer, M13_CHANNEL_ASK_FORGET, NULL, 0);
+    (void)m13_handshake_ask(path, peer, M13_CHANNEL_ASK_FORGET, NULL, 0);
     uint64_t interval = handshake->interval_ns * 2;
     if (interval < RESEND_FIRST_NS)
         interval = RESEND_FIRST_NS;

@@ -103,7 +103,7 @@ static void settle_transmit(struct m13_hub *hub)
     uint64_t until = m13_clock_now_ns() + 50 * M13_MILLISECOND_NS;
     while (hub->transmit_outstanding && m13_clock_now_ns() < until) {
         uint32_t frames[M13_VECTOR_PACKETS];
-        m13_xdp_kick(hub->config.xdp);
+        (void)m13_xdp_kick(hub->config.xdp);
         uint32_t count = m13_xdp_reclaim(hub->config.xdp, frames, M13_VECTOR_PACKETS);
         m13_slab_give(&hub->slab, frames, count);
         hub->transmit_outstanding -= count;

@@ -22,7 +22,7 @@ static void tick_peer(struct m13_path *path, struct m13_peer *peer)
     struct m13_handshake *handshake = &peer->handshake;
     bool stale = path->now_ns - handshake->started_ns > PENDING_MAX_NS;
     if (peer->state == M13_STATE_Handshaking && stale) {
-        m13_handshake_ask(path, peer, M13_CHANNEL_ASK_FORGET, NULL, 0);
+        (void)m13_handshake_ask(path, peer, M13_CHANNEL_ASK_FORGET, NULL, 0);
         m13_peers_release(&path->peers, &path->aead, peer->slot);
     } else if (peer->state == M13_STATE_Established) {
         m13_control_tick(path, peer);

@@ -110,7 +110,7 @@ static uint32_t write_packets(struct m13_hub *hub)
     m13_hub_tun_write(hub, stats_of(hub), packets, count);
     for (uint32_t i = 0; i < count; i++)
         frames[i] = packets[i].frame;
-    m13_ring_push(&hub->frames_from_tun, frames, count);
+    (void)m13_ring_push(&hub->frames_from_tun, frames, count);
     return count;
 }
 
@@ -125,7 +125,7 @@ static uint32_t read_packets(struct m13_hub *hub)
     uint32_t count = m13_hub_tun_read(hub, stats_of(hub), packets);
     if (!count)
         return 0;
-    m13_ring_push(&hub->from_tun, packets, count);
+    (void)m13_ring_push(&hub->from_tun, packets, count);
     m13_doorbell_ring(&hub->worker_bell);
     return count;
 }

@@ -169,7 +169,7 @@ static uint32_t receive(struct m13_hub *hub)
         cycles = stage_done(hub, M13_STAGE_classify, cycles);
         deliver(hub);
         give_back(hub);
-        stage_done(hub, M13_STAGE_deliver, cycles);
+        (void)stage_done(hub, M13_STAGE_deliver, cycles);
         total += count;
     } while (count == M13_VECTOR_PACKETS && total < M13_HUB_BATCH);
     return total;
@@ -248,7 +248,7 @@ static uint32_t collect(struct m13_hub *hub)
                     packet->bytes, false);
     }
     give_back(hub);
-    stage_done(hub, M13_STAGE_transmit, cycles);
+    (void)stage_done(hub, M13_STAGE_transmit, cycles);
     return count;
 }
 

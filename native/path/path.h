@@ -30,8 +30,7 @@
 #define M13_TUNNEL_MTU_MIN    576  /* RFC 791: what every IPv4 host accepts */
 #define M13_ECHO_INTERVAL_NS  (100 * M13_MILLISECOND_NS) /* §4.5: one echo per source */
 #define M13_ECHO_BUCKETS      1024
-#define M13_REKEY_FRAMES_MAX  (1ull << 32)           /* §5 */
-#define M13_REKEY_AGE_NS      (3600 * M13_SECOND_NS) /* §5 */
+#define M13_REKEY_FRAMES_MAX  (1ull << 32) /* §5 */
 #define M13_HELLO_INTERVAL_NS (100 * M13_MILLISECOND_NS)
 
 enum m13_verdict {

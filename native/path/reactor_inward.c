@@ -200,7 +200,7 @@ static void work_vector(struct m13_reactor *reactor)
     m13_classify(&reactor->path, &reactor->inward);
     cycles = stage_done(reactor, M13_STAGE_classify, cycles);
     dispatch(reactor);
-    stage_done(reactor, M13_STAGE_deliver, cycles);
+    (void)stage_done(reactor, M13_STAGE_deliver, cycles);
     reactor->inward.count = 0;
 }
 

@@ -96,7 +96,7 @@ void bed_open(struct bed *bed, bool is_hub)
                                            .mtu_bytes = 1400,
                                            .keepalive_ms = 1000,
                                            .udp_port = BED_PORT,
-                                           .rekey_age_ns = M13_REKEY_AGE_NS,
+                                           .rekey_age_ns = 3600 * M13_SECOND_NS,
                                            .rekey_frames = M13_REKEY_FRAMES_MAX};
     struct m13_channel *channel;
     struct m13_path *path = &bed->path;

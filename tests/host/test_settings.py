@@ -61,7 +61,7 @@ def test_huge_pages_are_had_and_given_back() -> None:
         wanted = hugepages.free_count() + 2
         reservation = hugepages.reserve(journal, wanted)
         assert reservation == hugepages.Reservation(wanted, wanted, None)
-        assert hugepages.reserve(journal, 1).is_complete
+        assert hugepages.reserve(journal, 1).note is None
     assert (hugepages.POOL / "nr_hugepages").read_text() == before
 
 
@@ -76,7 +76,7 @@ def test_huge_pages_beyond_memory_are_counted_honestly(
     with Journal.open("hub", "m13t0") as journal:
         reservation = hugepages.reserve(journal, 10)
         assert (tmp_path / "nr_hugepages").read_text() == "11\n"
-        assert (reservation.free, reservation.is_complete) == (2, False)
+        assert (reservation.free, reservation.wanted) == (2, 10)
         assert reservation.note == "only 2 of 10 huge pages: memory is full or fragmented"
     assert (tmp_path / "nr_hugepages").read_text() == "3\n"
 

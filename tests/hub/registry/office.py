@@ -4,7 +4,6 @@ import functools
 import itertools
 import secrets
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 from sqlalchemy import select, text
@@ -188,7 +187,3 @@ class Office:
     def drop_trigger(self, name: str, table: str) -> None:
         on = f" ON {table}" if self.registry.database.is_postgresql else ""
         self.tamper(f"DROP TRIGGER {name}{on}")
-
-
-def reopen(office: Office, store: Path) -> Registry:
-    return Registry(office.location, store)
