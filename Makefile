@@ -3,6 +3,7 @@
 #   make debug   ASan + UBSan     make lint    all linters       make bench  against other tunnels
 #   make fuzz    libFuzzer runs   make clean   back to a clone   make soak   what takes long
 #   make bench-check    instructions per packet against the stored budgets
+#   make audit          nothing here is unused, and every function of the core is reached
 
 SHELL := /bin/bash
 .SHELLFLAGS := -eu -o pipefail -c
@@ -12,7 +13,7 @@ SHELL := /bin/bash
 DEBIAN_BUILD := gcc make clang lld libbpf-dev libxdp-dev liburing-dev libssl-dev libnftables1 \
                 linux-libc-dev libc6-dev pkg-config python3-venv python3-dev
 DEBIAN_TEST  := iproute2 iputils-ping iperf3 nftables postgresql procps clang-format libclang-rt-dev \
-                valgrind
+                llvm valgrind
 DEBIAN_BENCH := openvpn wireguard-go wireguard-tools nebula
 ifeq ($(shell uname -m),x86_64)
 DEBIAN_BUILD += libipsec-mb-dev
@@ -24,7 +25,7 @@ VENV   := .venv
 BIN    := $(VENV)/bin
 NATIVE := $(wildcard native/*.pyx native/core/* native/path/* bpf/*) setup.py
 
-.PHONY: build test soak demo debug lint bench bench-check fuzz clean install-packages
+.PHONY: build test soak demo debug lint audit bench bench-check fuzz clean install-packages
 
 build: $(VENV)/.built
 
@@ -65,6 +66,9 @@ lint: build
 	@$(BIN)/mypy
 	@PATH=$(CURDIR)/$(BIN):$$PATH cython-lint native
 	@clang-format --dry-run --Werror $$(git ls-files '*.c' '*.h')
+
+audit: build
+	@$(BIN)/python -m tests.audit
 
 # Each goes on when one before it missed a goal; the answer is the worst of them.
 bench: build bench-packages

@@ -16,6 +16,7 @@ from setuptools.command.build_ext import build_ext
 
 ROOT = Path(__file__).parent
 SANITIZE = os.environ.get("M13_SANITIZE", "")  # e.g. "address,undefined" or "thread"
+PROFILE = os.environ.get("M13_PROFILE", "")  # for clang: functions count how often they run
 # ipsec-mb exists for x86-64 only; elsewhere, and when told so, libcrypto seals alone.
 IPSEC_MB = platform.machine() == "x86_64" and not os.environ.get("M13_WITHOUT_IPSEC_MB")
 LIBRARIES = {"libcrypto": "3.0", "libbpf": "1.1", "libxdp": "1.3", "liburing": "2.3"}
@@ -52,6 +53,11 @@ else:
     LINK_FLAGS = ["-Wl,-z,relro,-z,now"]
 if IPSEC_MB:
     COMPILE_FLAGS.append("-DM13_WITH_IPSEC_MB")
+PROFILE_FLAGS = []
+if PROFILE:
+    # counters at a place of their own choice: the runtime maps a file there (tests/audit)
+    PROFILE_FLAGS = ["-fprofile-instr-generate", "-mllvm", "-runtime-counter-relocation"]
+    LINK_FLAGS.append("-fprofile-instr-generate")
 # What Cython generates is not ours to keep warning-free.
 EXTENSION_FLAGS = [f for f in COMPILE_FLAGS if not f.startswith(("-W", "-fvisibility"))] + ["-Wall"]
 
@@ -146,7 +152,7 @@ setup(
             "m13core",
             {
                 "sources": SOURCES,
-                "cflags": [*COMPILE_FLAGS, "-fPIC"],
+                "cflags": [*COMPILE_FLAGS, *PROFILE_FLAGS, "-fPIC"],
                 "obj_deps": {"": HEADERS},
             },
         )

@@ -1,0 +1,101 @@
+"""Every function of native/ is reached from a program that runs: hub, node, or m13 bench.
+
+An instrumented copy of the tree in build/audit runs tests/netns. Counters lie in files that each
+program maps when it loads the core (LLVM, Source-based Code Coverage, continuous mode), so they
+count whoever ends by _exit, by a signal, or in a sandbox that can open no file any more; a report
+that a process writes at its end would miss all of these. What the tests' own process calls is
+counted elsewhere and thrown away.
+"""
+
+import os
+import re
+import shutil
+import sys
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+
+from tests.audit import counting
+from tests.audit.finding import BUILD, ROOT, AuditError, Finding, run
+from tests.audit.syntax import functions
+
+COPY = BUILD / "tree"
+COUNTS = BUILD / "counts"
+FOLDERS = ("bench", "bpf", "deploy", "docs", "hub", "m13", "native", "node", "tests")
+FILES = ("setup.py", "pyproject.toml", "Makefile", "README.md")
+MADE = shutil.ignore_patterns("*.so", "__pycache__", "corpus")
+TIMEOUT_S = 1800
+COUNTER = re.compile(r"^  (?:(\S+):)?(\w+):\n    Hash: .*\n    Counters: \d+\n"
+                     r"    Function count: (\d+)", re.MULTILINE)  # fmt: skip
+
+
+def unreached(tests: list[str] | None = None) -> Iterator[Finding]:
+    """AuditError when the tests fail: then the programs did not run as they should."""
+    for name in ("clang", "llvm-profdata"):
+        if not shutil.which(name):
+            raise AuditError(f"{name} is not installed: run 'make' once as root")
+    if os.geteuid() != 0:
+        raise AuditError("namespaces need root: run it as root")
+    _copy_tree()
+    _build()
+    shutil.rmtree(COUNTS, ignore_errors=True)
+    _run_programs(tests or ["tests/netns"])
+    in_file, anywhere = _counts()
+    for symbol in functions():
+        count = in_file[symbol.file, symbol.name] or anywhere[symbol.name]
+        if not count:
+            yield Finding(symbol.place, f"{symbol.name} is reached from no program that runs")
+
+
+def _copy_tree() -> None:
+    """Times are kept, so that a second run compiles only what changed; what is gone goes."""
+    COPY.mkdir(parents=True, exist_ok=True)
+    for name in FOLDERS:
+        for path in (COPY / name).rglob("*.*"):
+            if path.suffix != ".so" and path.is_file() and not _origin(path).exists():
+                path.unlink()
+        shutil.copytree(ROOT / name, COPY / name, ignore=MADE, dirs_exist_ok=True)
+    for name in FILES:
+        shutil.copy2(ROOT / name, COPY / name)
+
+
+def _origin(copied: Path) -> Path:
+    return ROOT / copied.relative_to(COPY)
+
+
+def _build() -> None:
+    environment = {**os.environ, "M13_PROFILE": "1", "CC": "clang", "LDSHARED": "clang -shared"}
+    setup = [sys.executable, "setup.py", "-q", "build_clib", "build_ext", "--inplace"]
+    run(setup, folder=COPY, environment=environment)
+
+
+def _run_programs(tests: list[str]) -> None:
+    environment = {
+        **os.environ,
+        "PYTHONPATH": str(COPY),
+        "LLVM_PROFILE_FILE": counting.pattern(COUNTS / "tests"),
+        counting.VARIABLE: counting.pattern(COUNTS / "programs"),
+    }
+    pytest = [sys.executable, "-m", "pytest", "-q", "-x", "-p", "no:cacheprovider"]
+    pytest += ["-p", "tests.audit.counting"]
+    run([*pytest, *tests], folder=COPY, environment=environment, timeout_s=TIMEOUT_S)
+
+
+def _counts() -> tuple[Counter[tuple[str, str]], Counter[str]]:
+    """How often each function ran: static ones by file and name, and all by name if external or
+    defined in a header, which clang counts in each file that includes it."""
+    files = sorted(map(str, (COUNTS / "programs").glob("*.profraw")))
+    if not files:
+        raise AuditError("no program left a count")
+    merged = COUNTS / "merged.profdata"
+    run(["llvm-profdata", "merge", *files, "-o", str(merged)])
+    said = run(["llvm-profdata", "show", "--all-functions", str(merged)]).stdout
+    in_file: Counter[tuple[str, str]] = Counter()
+    anywhere: Counter[str] = Counter()
+    sources = {symbol.name for symbol in functions() if symbol.file.endswith(".h")}
+    for file, name, count in COUNTER.findall(said):
+        if file:
+            in_file[str(Path(file)), name] += int(count)
+        if not file or name in sources:
+            anywhere[name] += int(count)
+    return in_file, anywhere
