@@ -56,7 +56,7 @@ if IPSEC_MB:
 PROFILE_FLAGS = []
 if PROFILE:
     # counters at a place of their own choice: the runtime maps a file there (tests/audit)
-    PROFILE_FLAGS = ["-fprofile-instr-generate", "-mllvm", "-runtime-counter-relocation"]
+    PROFILE_FLAGS = ["-fprofile-instr-generate", "-mllvm", "-runtime-counter-relocation", "-O1"]
     LINK_FLAGS.append("-fprofile-instr-generate")
 # What Cython generates is not ours to keep warning-free.
 EXTENSION_FLAGS = [f for f in COMPILE_FLAGS if not f.startswith(("-W", "-fvisibility"))] + ["-Wall"]
@@ -140,7 +140,7 @@ extensions = [
         [source],
         # the archive too: a changed core must be linked anew
         depends=[*HEADERS, *SOURCES],
-        extra_compile_args=EXTENSION_FLAGS,
+        extra_compile_args=[*EXTENSION_FLAGS, *PROFILE_FLAGS],
     )
     for source in sorted(glob("native/*.pyx"))
 ]

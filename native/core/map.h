@@ -19,6 +19,7 @@ struct m13_map {
     uint16_t values[M13_MAP_BUCKETS]; /* M13_MAP_NONE: the bucket is empty */
 };
 
+/* Empty. The seed is secret: who knows it could choose keys that collide. */
 void m13_map_init(struct m13_map *map, uint64_t seed);
 
 /* M13_MAP_NONE when the key is not there. */

@@ -17,6 +17,7 @@ struct m13_replay {
     uint64_t bits[M13_REPLAY_WORDS];
 };
 
+/* Nothing seen: every counter is new. */
 void m13_replay_init(struct m13_replay *replay);
 
 /* True when the counter may be accepted: new, inside the window, below the hard stop. */

@@ -36,6 +36,7 @@ int m13_steer_attach(struct m13_steer *steer, int interface_index, enum m13_stee
                      enum m13_steer_mode *chosen, int *native_error);
 void m13_steer_detach(struct m13_steer *steer);
 
+/* Frames of this queue go to this XDP socket from now on; -errno. */
 int m13_steer_set_socket(struct m13_steer *steer, uint32_t queue, int socket_fd);
 
 /* Addresses in network order. Adding one twice and removing an absent one are fine; -E2BIG: full.

@@ -1,3 +1,4 @@
+# Mirror of steer.h.
 from libc.stdint cimport uint16_t, uint32_t, uint64_t
 
 

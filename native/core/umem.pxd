@@ -1,3 +1,4 @@
+# Mirror of umem.h.
 from libc.stdint cimport uint64_t
 
 

@@ -148,6 +148,8 @@ _Static_assert(sizeof(struct m13_wire_ethernet) == M13_WIRE_ETHERNET_BYTES, "Eth
 _Static_assert(sizeof(struct m13_wire_header) == M13_WIRE_HEADER_BYTES, "M13 header");
 _Static_assert(sizeof(struct m13_wire_frame) == M13_WIRE_FRAME_BYTES, "frame");
 _Static_assert(sizeof(struct m13_wire_fragment) == 8, "fragment header");
+_Static_assert(sizeof(struct m13_wire_ipv4) == 20, "IPv4 header");
+_Static_assert(sizeof(struct m13_wire_udp) == 8, "UDP header");
 _Static_assert(sizeof(struct m13_wire_outer) == M13_WIRE_OUTER_BYTES, "outer headers");
 _Static_assert(sizeof(struct m13_wire_config) == 15, "CONFIG");
 _Static_assert(offsetof(struct m13_wire_header, tag) == 4, "tag");

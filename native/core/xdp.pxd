@@ -1,3 +1,4 @@
+# Mirror of xdp.h.
 from libc.stdint cimport uint32_t, uint64_t
 from native.core.umem cimport bool
 

@@ -60,10 +60,10 @@ static void give_up(struct m13_path *path, struct m13_peer *peer)
     struct m13_handshake *handshake = &peer->handshake;
     handshake->phase = M13_HANDSHAKE_IDLE;
     (void)m13_handshake_ask(path, peer, M13_CHANNEL_ASK_FORGET, NULL, 0);
-    uint64_t interval = handshake->interval_ns * 2;
-    if (interval < RESEND_FIRST_NS)
-        interval = RESEND_FIRST_NS;
-    schedule_resend(path, handshake, interval > RESEND_MAX_NS ? RESEND_MAX_NS : interval);
+    uint64_t interval_ns = handshake->interval_ns * 2;
+    if (interval_ns < RESEND_FIRST_NS)
+        interval_ns = RESEND_FIRST_NS;
+    schedule_resend(path, handshake, interval_ns > RESEND_MAX_NS ? RESEND_MAX_NS : interval_ns);
 }
 
 static void send_hello_when_ready(struct m13_path *path, struct m13_peer *peer)
@@ -206,14 +206,14 @@ void m13_node_confirm(struct m13_path *path, struct m13_peer *peer)
 static void resend(struct m13_path *path, struct m13_peer *peer)
 {
     struct m13_handshake *handshake = &peer->handshake;
-    uint64_t interval = handshake->interval_ns * 2;
+    uint64_t interval_ns = handshake->interval_ns * 2;
     /* 0x80 before a session is the cleartext keepalive: it asks for an echo as well */
     send_registration(path, peer, M13_FLAGS_ECHO);
     if (handshake->phase == M13_HANDSHAKE_HELLO || handshake->phase == M13_HANDSHAKE_FINISHED) {
         m13_stats_add(path->stats, M13_STAT_handshake_resends, 1);
         m13_handshake_send(path, peer);
     }
-    schedule_resend(path, handshake, interval > RESEND_MAX_NS ? RESEND_MAX_NS : interval);
+    schedule_resend(path, handshake, interval_ns > RESEND_MAX_NS ? RESEND_MAX_NS : interval_ns);
 }
 
 void m13_node_tick(struct m13_path *path, struct m13_peer *peer)

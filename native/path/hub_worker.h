@@ -92,6 +92,8 @@ struct m13_hub {
     _Atomic bool stop;
 };
 
+/* What config names stays its owner's and must outlive the hub. -errno: no memory, no
+ * eventfd, no such AEAD. */
 int m13_hub_create(struct m13_hub **out, const struct m13_hub_config *config);
 /* After both threads returned. */
 void m13_hub_destroy(struct m13_hub *hub);

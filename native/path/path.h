@@ -265,6 +265,7 @@ void m13_node_confirm(struct m13_path *path, struct m13_peer *peer);
 
 /* --- report and drop ----------------------------------------------------------------------- */
 
+/* Events for the control process; one that finds the ring full is lost. */
 void m13_report_event(struct m13_path *path, enum m13_event_kind kind, const struct m13_peer *peer,
                       uint32_t detail, const uint8_t *fingerprint);
 void m13_report_config(struct m13_path *path, const struct m13_peer *peer,

@@ -131,6 +131,8 @@ struct m13_reactor {
     struct m13_merge writes[M13_REACTOR_WRITES];
 };
 
+/* What config names stays its owner's and must outlive the reactor. -errno: no memory, no
+ * eventfd, no such AEAD. */
 int m13_reactor_create(struct m13_reactor **out, const struct m13_reactor_config *config);
 /* After m13_reactor_run() returned. */
 void m13_reactor_destroy(struct m13_reactor *reactor);

@@ -49,6 +49,9 @@ def unreached(tests: list[str] | None = None) -> Iterator[Finding]:
 
 def _copy_tree() -> None:
     """Times are kept, so that a second run compiles only what changed; what is gone goes."""
+    built_by = COPY / "setup.py"
+    if built_by.exists() and built_by.read_bytes() != (ROOT / "setup.py").read_bytes():
+        shutil.rmtree(COPY)  # other flags: nothing of it can stay
     COPY.mkdir(parents=True, exist_ok=True)
     for name in FOLDERS:
         for path in (COPY / name).rglob("*.*"):
