@@ -13,7 +13,7 @@ SUFFIXES = {".c", ".h", ".py", ".pyx", ".pxd", ".pyi", ".sh", ".toml"}
 FOLDERS = ("bench", "bpf", "deploy", "hub", "m13", "native", "node", "tests")
 # Headers whose concept Python does not touch.
 UNBOUND = {
-    *("clock", "doorbell", "drop", "peer", "sched", "thread", "uring"),
+    *("clock", "doorbell", "drop", "inner", "offload_header", "peer", "sched", "thread", "uring"),
 }
 # C that is not part of the core: the XDP object, tools of the benches, fuzz targets, thread tests.
 OTHER_C = ("bpf", "bench", "tests")

@@ -63,16 +63,17 @@ void end_open(struct end *end, bool is_hub)
         "no path");
     path->now_ns = START_NS;
     struct m13_endpoint other = end_other(end);
+    const struct m13_prefix own = m13_prefix_host4(NODE_TUNNEL);
     if (is_hub) {
         stages_require(
             !m13_peers_claim(&path->peers, &path->aead, &other, NODE_MAC, true, START_NS),
             "no slot");
-        stages_require(
-            m13_peers_establish(&path->peers, &path->aead, 0, NODE_FINGERPRINT, NODE_TUNNEL),
-            "no peer");
+        stages_require(m13_peers_establish(&path->peers, &path->aead, 0, NODE_FINGERPRINT, &own, 1),
+                       "no peer");
     } else {
         path->peers.slots[0].endpoint = other;
         path->peers.slots[0].tunnel_address = NODE_TUNNEL;
+        m13_peers_assign(&path->peers, 0, &own, 1);
     }
     install(path);
 }

@@ -24,7 +24,7 @@
     _(handshake_message, "handshake message wrong, unexpected or too early")                       \
     _(handshake_busy, "the handshake worker's ring is full")                                       \
     _(control, "sealed control message malformed")                                                 \
-    _(inner_header, "inner packet is not IPv4 or its length is wrong")                             \
+    _(inner_header, "inner packet is not IP or its length is wrong")                               \
     _(inner_source, "inner source address is not the peer's")                                      \
     _(no_route, "no peer has the inner destination")                                               \
     _(tunnel_mtu, "inner packet larger than the tunnel MTU")                                       \

@@ -15,10 +15,12 @@ int m13_peers_init(struct m13_peers *peers, uint32_t count, uint64_t seed)
     peers->slots = aligned_alloc(alignof(struct m13_peer), count * sizeof(struct m13_peer));
     peers->frag_arena = calloc(count, M13_FRAG_ARENA_BYTES);
     peers->message_arena = calloc(count, M13_FRAGMENT_MESSAGE_BYTES);
-    if (!peers->slots || !peers->frag_arena || !peers->message_arena) {
+    int error = m13_prefix_table_init(&peers->prefixes, M13_PEERS_PREFIXES_MAX);
+    if (!peers->slots || !peers->frag_arena || !peers->message_arena || error) {
         free(peers->slots);
         free(peers->frag_arena);
         free(peers->message_arena);
+        m13_prefix_table_fini(&peers->prefixes);
         memset(peers, 0, sizeof *peers);
         return -ENOMEM;
     }
@@ -31,7 +33,6 @@ int m13_peers_init(struct m13_peers *peers, uint32_t count, uint64_t seed)
     }
     m13_map_init(&peers->by_endpoint, seed);
     m13_map_init(&peers->by_mac, seed ^ 0x5555555555555555ull);
-    m13_map_init(&peers->by_tunnel, ~seed);
     return 0;
 }
 
@@ -42,6 +43,7 @@ void m13_peers_fini(struct m13_peers *peers, struct m13_aead *aead)
     free(peers->slots);
     free(peers->frag_arena);
     free(peers->message_arena);
+    m13_prefix_table_fini(&peers->prefixes);
     memset(peers, 0, sizeof *peers);
 }
 
@@ -122,7 +124,6 @@ static void leave_maps(struct m13_peers *peers, const struct m13_peer *peer)
     m13_map_remove(&peers->by_endpoint,
                    m13_peer_endpoint_key(peer->endpoint.address, peer->endpoint.port), peer->slot);
     m13_map_remove(&peers->by_mac, m13_peer_mac_key(peer->mac), peer->slot);
-    m13_map_remove(&peers->by_tunnel, peer->tunnel_address, peer->slot);
 }
 
 static void leave_pending(struct m13_peers *peers, const struct m13_peer *peer)
@@ -137,6 +138,7 @@ void m13_peers_release(struct m13_peers *peers, struct m13_aead *aead, uint16_t 
     if (peer->state == M13_STATE_Disconnected)
         return;
     leave_maps(peers, peer);
+    m13_peers_assign(peers, slot, NULL, 0);
     if (is_pending(peer))
         leave_pending(peers, peer);
     else
@@ -160,35 +162,61 @@ void m13_peers_move(struct m13_peers *peers, uint16_t slot, const struct m13_end
     enter_maps(peers, peer);
 }
 
-bool m13_peers_establish(struct m13_peers *peers, struct m13_aead *aead, uint16_t slot,
-                         const uint8_t fingerprint[32], uint32_t tunnel_address)
+void m13_peers_assign(struct m13_peers *peers, uint16_t slot, const struct m13_prefix *prefixes,
+                      uint32_t count)
 {
     struct m13_peer *peer = &peers->slots[slot];
+    for (uint32_t i = 0; i < peer->prefix_count; i++)
+        m13_prefix_remove(&peers->prefixes, &peer->prefixes[i], slot);
+    peer->prefix_count = 0;
+    for (uint32_t i = 0; i < count; i++) {
+        if (m13_prefix_holder(&peers->prefixes, &prefixes[i]) != M13_PREFIX_NONE)
+            continue;
+        peer->prefixes[peer->prefix_count++] = prefixes[i];
+        /* has room for all of all peers */
+        (void)m13_prefix_set(&peers->prefixes, &prefixes[i], slot);
+    }
+}
+
+/* Whoever was this node, or has an address of its, gives way: the roster says that both are its. */
+static void release_holders(struct m13_peers *peers, struct m13_aead *aead, uint16_t slot,
+                            const uint8_t fingerprint[32], const struct m13_prefix *prefixes,
+                            uint32_t count)
+{
     for (uint32_t other = 0; other < peers->count; other++) {
         const struct m13_peer *holder = &peers->slots[other];
-        if (other == slot || holder->state != M13_STATE_Established)
-            continue;
-        if (!memcmp(holder->fingerprint, fingerprint, 32) ||
-            holder->tunnel_address == tunnel_address)
+        if (other != slot && holder->state == M13_STATE_Established &&
+            !memcmp(holder->fingerprint, fingerprint, 32))
             m13_peers_release(peers, aead, (uint16_t)other);
     }
+    for (uint32_t i = 0; i < count; i++) {
+        uint16_t holder = m13_prefix_holder(&peers->prefixes, &prefixes[i]);
+        if (holder != M13_PEER_NONE && holder != slot)
+            m13_peers_release(peers, aead, holder);
+    }
+}
+
+bool m13_peers_establish(struct m13_peers *peers, struct m13_aead *aead, uint16_t slot,
+                         const uint8_t fingerprint[32], const struct m13_prefix *prefixes,
+                         uint32_t count)
+{
+    struct m13_peer *peer = &peers->slots[slot];
+    release_holders(peers, aead, slot, fingerprint, prefixes, count);
     if (is_pending(peer)) {
         if (peers->established >= M13_PEERS_ESTABLISHED_MAX)
             return false;
         leave_pending(peers, peer);
         peers->established++;
-    } else {
-        m13_map_remove(&peers->by_tunnel, peer->tunnel_address, slot);
     }
     if (memcmp(peer->fingerprint, fingerprint, 32) != 0)
         m13_peer_forget_sessions(peer, aead); /* another node behind the same address and port */
     peer->state = M13_STATE_Established;
-    peer->tunnel_address = tunnel_address;
+    memcpy(&peer->tunnel_address, prefixes[0].address, sizeof peer->tunnel_address);
     memcpy(peer->fingerprint, fingerprint, 32);
-    (void)m13_map_set(&peers->by_tunnel, tunnel_address, slot);
+    m13_peers_assign(peers, slot, prefixes, count);
     /* a MAC that another peer has stays with it */
     if (m13_map_find(&peers->by_mac, m13_peer_mac_key(peer->mac)) == M13_MAP_NONE)
-        m13_map_set(&peers->by_mac, m13_peer_mac_key(peer->mac), slot);
+        (void)m13_map_set(&peers->by_mac, m13_peer_mac_key(peer->mac), slot);
     return true;
 }
 

@@ -1,10 +1,10 @@
 /* The peers of this end: who they are, where they are, their sessions and their handshake.
  *
  * One table, owned by one worker thread; everything is allocated at init. A slot is pending while
- * a handshake runs and established once a session is installed. Three maps find it: by outer
- * address and port, by the MAC its frames carry (a hint for roaming, checked by the AEAD), and by
- * tunnel address. Generation counts the occupants of a slot: an answer computed for a former one
- * is recognised by it. */
+ * a handshake runs and established once a session is installed. Two maps find it: by outer address
+ * and port, and by the MAC its frames carry (a hint for roaming, checked by the AEAD); the prefix
+ * table finds it by the inner addresses it owns. Generation counts the occupants of a slot: an
+ * answer computed for a former one is recognised by it. */
 #ifndef M13_PEER_H
 #define M13_PEER_H
 
@@ -14,6 +14,7 @@
 
 #include "frag.h"
 #include "map.h"
+#include "prefix.h"
 #include "session.h"
 #include "stats.h"
 
@@ -23,8 +24,11 @@
 #define M13_PEERS_NO_COOKIE_MAX       8 /* §4.5: the separate budget of v1 peers */
 #define M13_PEERS_PENDING_PER_ADDRESS 8 /* §4.5: the limit per source */
 #define M13_PEER_NONE                 M13_MAP_NONE
+#define M13_PEER_PREFIXES_MAX         1 /* its tunnel address */
+#define M13_PEERS_PREFIXES_MAX        (M13_PEERS_ESTABLISHED_MAX * M13_PEER_PREFIXES_MAX)
 #define M13_SESSION_OVERLAP_NS        5000000000ull /* §5: a replaced key still receives for 5 s */
 
+_Static_assert(M13_PEER_NONE == M13_PREFIX_NONE, "one word for no slot");
 _Static_assert(M13_PEER_SLOTS == M13_STATS_PEERS, "a telemetry row for each slot");
 
 /* Where a peer is; address, port as on the wire. */
@@ -85,6 +89,8 @@ struct m13_peer {
     struct m13_frag frag;
     uint64_t handshakes;
     uint8_t prefix_bits;
+    uint8_t prefix_count;
+    struct m13_prefix prefixes[M13_PEER_PREFIXES_MAX]; /* inner addresses that are its own */
     uint8_t fingerprint[32];
     char name[32];
     struct m13_session sessions[3];
@@ -101,7 +107,7 @@ struct m13_peers {
     uint8_t *message_arena;
     struct m13_map by_endpoint;
     struct m13_map by_mac;
-    struct m13_map by_tunnel;
+    struct m13_prefix_table prefixes;
 };
 
 /* count: 1..M13_PEER_SLOTS. seed: random. */
@@ -140,10 +146,17 @@ void m13_peers_release(struct m13_peers *peers, struct m13_aead *aead, uint16_t 
 /* The peer was authentically heard from another endpoint. */
 void m13_peers_move(struct m13_peers *peers, uint16_t slot, const struct m13_endpoint *endpoint);
 
-/* Gives a slot its tunnel address and identity and counts it established. Whoever held the
- * identity or the address before is released. False: 256 are established already. */
+/* The inner addresses of a slot, in place of those it had; count: at most M13_PEER_PREFIXES_MAX.
+ * One given twice counts once; one that is another slot's stays with it. */
+void m13_peers_assign(struct m13_peers *peers, uint16_t slot, const struct m13_prefix *prefixes,
+                      uint32_t count);
+
+/* Gives a slot its identity and inner addresses, the first of which is its IPv4 tunnel address, and
+ * counts it established. Whoever held the identity or one of the addresses before is released.
+ * False: 256 are established already. */
 bool m13_peers_establish(struct m13_peers *peers, struct m13_aead *aead, uint16_t slot,
-                         const uint8_t fingerprint[32], uint32_t tunnel_address);
+                         const uint8_t fingerprint[32], const struct m13_prefix *prefixes,
+                         uint32_t count);
 
 /* An unused session of the peer, to be initialised; wipes the one furthest from use if needed. */
 struct m13_session *m13_peer_spare_session(struct m13_peer *peer, struct m13_aead *aead);

@@ -120,6 +120,15 @@ struct m13_wire_ipv4 {
     uint32_t destination;
 } __attribute__((packed));
 
+struct m13_wire_ipv6 {
+    uint32_t version_class_label;
+    uint16_t payload_bytes;
+    uint8_t next_header;
+    uint8_t hop_limit;
+    uint8_t source[16];
+    uint8_t destination[16];
+} __attribute__((packed));
+
 struct m13_wire_udp {
     uint16_t source;
     uint16_t destination;
@@ -151,6 +160,7 @@ _Static_assert(sizeof(struct m13_wire_fragment) == 8, "fragment header");
 _Static_assert(sizeof(struct m13_wire_ipv4) == 20, "IPv4 header");
 _Static_assert(sizeof(struct m13_wire_udp) == 8, "UDP header");
 _Static_assert(sizeof(struct m13_wire_outer) == M13_WIRE_OUTER_BYTES, "outer headers");
+_Static_assert(sizeof(struct m13_wire_ipv6) == 40, "IPv6 header");
 _Static_assert(sizeof(struct m13_wire_config) == 15, "CONFIG");
 _Static_assert(offsetof(struct m13_wire_header, tag) == 4, "tag");
 _Static_assert(offsetof(struct m13_wire_header, nonce_counter) == 20, "nonce");

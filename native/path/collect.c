@@ -1,13 +1,12 @@
 /* Packets from the TUN find their peer: on the hub by inner destination, on the node the hub. */
+#include "inner.h"
 #include "path.h"
 
 void m13_collect(struct m13_path *path, struct m13_packet *packet, const uint8_t *inner,
                  uint32_t inner_bytes, uint32_t segment_bytes)
 {
-    const struct m13_wire_ipv4 *ip = (const void *)inner;
     packet->peer = M13_PEER_NONE;
-    if (inner_bytes < sizeof *ip || ip->version_length >> 4 != 4 ||
-        __builtin_bswap16(ip->total_bytes) != inner_bytes) {
+    if (!m13_inner_is_whole(inner, inner_bytes)) {
         m13_drop(path, packet, M13_DROP_inner_header);
         return;
     }
@@ -15,7 +14,8 @@ void m13_collect(struct m13_path *path, struct m13_packet *packet, const uint8_t
         m13_drop(path, packet, M13_DROP_tunnel_mtu);
         return;
     }
-    uint16_t slot = path->config.is_hub ? m13_map_find(&path->peers.by_tunnel, ip->destination) : 0;
+    uint16_t slot =
+        path->config.is_hub ? m13_inner_find_destination(&path->peers.prefixes, inner) : 0;
     if (slot == M13_PEER_NONE) {
         m13_drop(path, packet, M13_DROP_no_route);
         return;

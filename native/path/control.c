@@ -68,6 +68,8 @@ static bool apply_config(struct m13_path *path, struct m13_peer *peer, const uin
         config.mtu_bytes > M13_TUNNEL_MTU_MAX || config.keepalive_ms < 10)
         return false;
     memcpy(&peer->tunnel_address, config.node_address, 4);
+    const struct m13_prefix own = m13_prefix_host4(peer->tunnel_address);
+    m13_peers_assign(&path->peers, peer->slot, &own, 1);
     path->config.mtu_bytes = config.mtu_bytes;
     m13_path_set_keepalive(path, config.keepalive_ms);
     m13_report_config(path, peer, &config);

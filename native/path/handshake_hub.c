@@ -167,8 +167,8 @@ static void establish(struct m13_path *path, struct m13_peer *peer,
     uint32_t tunnel_address;
     bool renewed = peer->current != NULL;
     memcpy(&tunnel_address, answer->tunnel_address, 4);
-    if (!m13_peers_establish(&path->peers, &path->aead, peer->slot, answer->fingerprint,
-                             tunnel_address)) {
+    const struct m13_prefix own = m13_prefix_host4(tunnel_address);
+    if (!m13_peers_establish(&path->peers, &path->aead, peer->slot, answer->fingerprint, &own, 1)) {
         m13_stats_drop(path->stats, M13_DROP_no_peer_slot);
         return;
     }

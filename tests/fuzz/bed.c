@@ -102,6 +102,7 @@ void bed_open(struct bed *bed, bool is_hub)
     struct m13_path *path = &bed->path;
     const struct m13_endpoint endpoint = bed_endpoint(0);
     const uint8_t fingerprint[32] = {7};
+    const struct m13_prefix own = m13_prefix_host4(BED_TUNNEL);
     memset(bed, 0, sizeof *bed);
     bed->outlet = malloc(M13_FRAME_BYTES);
     BED_ASSERT(bed->outlet);
@@ -112,10 +113,11 @@ void bed_open(struct bed *bed, bool is_hub)
     if (is_hub) {
         BED_ASSERT(
             !m13_peers_claim(&path->peers, &path->aead, &endpoint, PEER_MAC, true, path->now_ns));
-        BED_ASSERT(m13_peers_establish(&path->peers, &path->aead, 0, fingerprint, BED_TUNNEL));
+        BED_ASSERT(m13_peers_establish(&path->peers, &path->aead, 0, fingerprint, &own, 1));
     } else {
         path->peers.slots[0].endpoint = endpoint;
         path->peers.slots[0].tunnel_address = BED_TUNNEL;
+        m13_peers_assign(&path->peers, 0, &own, 1);
     }
     install(bed, 0, 5);
     install(bed, 1, 6);
@@ -132,13 +134,13 @@ void bed_close(struct bed *bed)
     free(bed->outlet);
 }
 
-enum key_of { ENDPOINT, MAC, TUNNEL };
+enum key_of { ENDPOINT, MAC };
 
 static uint64_t key_of(const struct m13_peer *peer, enum key_of which)
 {
     if (which == ENDPOINT)
         return m13_peer_endpoint_key(peer->endpoint.address, peer->endpoint.port);
-    return which == MAC ? m13_peer_mac_key(peer->mac) : peer->tunnel_address;
+    return m13_peer_mac_key(peer->mac);
 }
 
 static void check_map(const struct m13_peers *peers, const struct m13_map *map, enum key_of which)
@@ -156,6 +158,24 @@ static void check_map(const struct m13_peers *peers, const struct m13_map *map, 
         BED_ASSERT(m13_map_find(map, map->keys[bucket]) == slot);
     }
     BED_ASSERT(used == map->count);
+}
+
+/* Every prefix leads to a slot that names it, and every slot's to the slot. */
+static void check_prefixes(const struct m13_peers *peers)
+{
+    uint32_t named = 0;
+    for (uint32_t slot = 0; slot < peers->count; slot++) {
+        const struct m13_peer *peer = &peers->slots[slot];
+        BED_ASSERT(peer->prefix_count <= M13_PEER_PREFIXES_MAX);
+        BED_ASSERT(!peer->prefix_count || peer->state == M13_STATE_Established ||
+                   peers->count == 1);
+        named += peer->prefix_count;
+        for (uint32_t i = 0; i < peer->prefix_count; i++) {
+            BED_ASSERT(m13_prefix_is_valid(&peer->prefixes[i]));
+            BED_ASSERT(m13_prefix_holder(&peers->prefixes, &peer->prefixes[i]) == slot);
+        }
+    }
+    BED_ASSERT(named == peers->prefixes.count);
 }
 
 static void check_sessions(const struct m13_peer *peer)
@@ -176,6 +196,7 @@ void bed_check(const struct bed *bed)
 {
     const struct m13_peers *peers = &bed->path.peers;
     uint32_t pending = 0, without_cookie = 0, established = 0;
+    check_prefixes(peers);
     for (uint32_t slot = 0; slot < peers->count; slot++) {
         const struct m13_peer *peer = &peers->slots[slot];
         BED_ASSERT(peer->slot == slot);
@@ -192,5 +213,4 @@ void bed_check(const struct bed *bed)
     BED_ASSERT(without_cookie == peers->pending_without_cookie);
     check_map(peers, &peers->by_endpoint, ENDPOINT);
     check_map(peers, &peers->by_mac, MAC);
-    check_map(peers, &peers->by_tunnel, TUNNEL);
 }
