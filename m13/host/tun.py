@@ -21,7 +21,7 @@ IFF_TUN_EXCL = 0x8000
 TUNSETIFF = 0x400454CA
 TUNSETOFFLOAD = 0x400454D0
 # What the kernel may leave to us, and we to it (include/uapi/linux/if_tun.h).
-TUN_F_CSUM, TUN_F_TSO4, TUN_F_TSO_ECN, TUN_F_USO = 0x01, 0x02, 0x08, 0x20 | 0x40
+TUN_F_CSUM, TUN_F_TSO, TUN_F_TSO_ECN, TUN_F_USO = 0x01, 0x02 | 0x04, 0x08, 0x20 | 0x40
 IN6_ADDR_GEN_MODE_NONE = 1
 MTU_MIN, MTU_MAX = 576, 65535
 # The kernel's 500 are used up within half a millisecond of small packets, before a reader that
@@ -105,7 +105,7 @@ class Tun:
     def use_offloads(self) -> str | None:
         """Large TCP and UDP packets and unfinished checksums; needs IFF_VNET_HDR. A note when
         the kernel cannot leave UDP uncut (before Linux 6.2)."""
-        base = TUN_F_CSUM | TUN_F_TSO4 | TUN_F_TSO_ECN
+        base = TUN_F_CSUM | TUN_F_TSO | TUN_F_TSO_ECN
         self.takes_large_udp = True
         try:
             fcntl.ioctl(self.fd, TUNSETOFFLOAD, base | TUN_F_USO)

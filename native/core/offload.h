@@ -4,8 +4,8 @@
  * every packet. Reading, the kernel may leave checksums and segmentation to us: m13_split cuts such
  * a packet into the ones a kernel without offloads would have sent. Writing, m13_merge joins
  * packets of one flow that follow each other exactly, so that cutting them again gives the same
- * packets; whatever does not fit stays alone and unchanged. IPv4 with TCP or UDP; nothing else is
- * ever cut or joined. */
+ * packets; whatever does not fit stays alone and unchanged. TCP and UDP, over IPv4 and IPv6;
+ * nothing else is ever cut or joined. */
 #ifndef M13_OFFLOAD_H
 #define M13_OFFLOAD_H
 
@@ -16,23 +16,25 @@
 
 #define M13_OFFLOAD_GSO_UDP_L4   5 /* VIRTIO_NET_HDR_GSO_UDP_L4 of Linux 6.2 */
 #define M13_OFFLOAD_HEADER_BYTES ((uint32_t)sizeof(struct virtio_net_hdr))
-#define M13_OFFLOAD_PACKET_MAX   65535 /* total length field of IPv4 */
-#define M13_MERGE_PACKETS_MAX    64    /* joined into one write */
-#define M13_MERGE_FLOWS_MAX      8     /* flows of a vector that are joined side by side */
+#define M13_OFFLOAD_PACKET_MAX                                                                     \
+    65535                        /* total length field of IPv4; IPv6 may be 40 more, and need not */
+#define M13_MERGE_PACKETS_MAX 64 /* joined into one write */
+#define M13_MERGE_FLOWS_MAX   8  /* flows of a vector that are joined side by side */
 
 /* --- cutting --------------------------------------------------------------------------------- */
 
 struct m13_split {
-    const uint8_t *packet; /* IPv4 header */
+    const uint8_t *packet; /* from its IP header */
     uint32_t bytes;
-    uint32_t header_bytes;   /* IPv4 and TCP or UDP header; 0: not cut */
-    uint32_t ip_bytes;       /* of them the IPv4 header, with its options */
+    uint32_t header_bytes;   /* IP and TCP or UDP header; 0: not cut */
+    uint32_t ip_bytes;       /* of them the IP header, with its options or extensions */
     uint32_t segment_bytes;  /* payload of each but the last */
     uint32_t done;           /* payload handed out */
     uint32_t index;          /* segments handed out */
     uint16_t checksum_start; /* where an unfinished checksum begins; 0: it is finished */
     uint16_t checksum_offset;
     uint8_t protocol;
+    bool is_ipv6;
     uint64_t ip_sum;        /* of the headers, without what differs from packet to packet */
     uint64_t transport_sum; /* with the pseudo header's addresses and protocol */
 };
@@ -57,6 +59,7 @@ struct m13_merge {
     uint32_t bytes;        /* of the joined packet */
     uint8_t *packet;       /* the first one */
     uint32_t header_bytes; /* 0: nothing can follow */
+    uint32_t ip_bytes;     /* of them the IP header */
     uint32_t segment_bytes;
     uint32_t next_sequence; /* TCP: what must follow */
     uint16_t next_id;

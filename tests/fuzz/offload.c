@@ -54,19 +54,31 @@ static void write_out(struct run *run, struct m13_merge *merge)
     run->written += merge->count;
 }
 
-static void merge(struct run *run, uint8_t *packet, size_t bytes)
+/* What m13_deliver_check() has made sure of: one whole packet of either family. */
+static bool make_whole(uint8_t *packet, size_t bytes)
 {
     struct m13_wire_ipv4 *ip = (void *)packet;
-    uint32_t origin = run->count;
-    /* what m13_deliver_check() has made sure of */
-    if (bytes < sizeof *ip || run->count == PACKETS_MAX) {
-        free(packet);
-        return;
+    struct m13_wire_ipv6 *ip6 = (void *)packet;
+    if (bytes >= sizeof *ip6 && packet[0] >> 4 == 6) {
+        ip6->payload_bytes = __builtin_bswap16((uint16_t)(bytes - sizeof *ip6));
+        return true;
     }
+    if (bytes < sizeof *ip)
+        return false;
     ip->version_length = 0x40 | (ip->version_length & 0x0F);
     if ((ip->version_length & 0x0F) < 5)
         ip->version_length = 0x45;
     ip->total_bytes = __builtin_bswap16((uint16_t)bytes);
+    return true;
+}
+
+static void merge(struct run *run, uint8_t *packet, size_t bytes)
+{
+    uint32_t origin = run->count;
+    if (run->count == PACKETS_MAX || !make_whole(packet, bytes)) {
+        free(packet);
+        return;
+    }
     run->packets[run->count] = packet;
     run->bytes[run->count++] = (uint32_t)bytes;
     if (m13_merge_join(&run->set, packet, (uint32_t)bytes, origin))

@@ -208,6 +208,15 @@ def transport(source_port, sequence, payload, flags=0x10, packet_id=0):
     return head + OURS + OTHER + tcp
 
 
+def transport6(sequence, size=100, protocol=6, before=b""):
+    """TCP or UDP over IPv6, behind a destination options header if one is given."""
+    tcp = struct.pack(">HHIIBBHHH", 1, 80, sequence, 7, 0x50, 0x10, 512, 0, 0)
+    udp = struct.pack(">HHHH", 1, 80, 8 + size, 0)
+    body = before + (tcp if protocol == 6 else udp) + bytes(size)
+    head = struct.pack(">LHBB", 6 << 28, len(body), 60 if before else protocol, 64)
+    return head + bytes(31) + b"\1" + bytes(31) + b"\2" + body
+
+
 def offload_seeds():
     def gso(kind, segment, packet, start=20, offset=16):
         return struct.pack("<BBHHHH", 1, kind, 40, segment, start, offset) + packet
@@ -222,6 +231,11 @@ def offload_seeds():
     yield "merge-flow", b"".join(record(merge, 0, packet) for packet in flow)
     mixed = [flow[0], other[0], flow[1], other[1], transport(1, 200, b"end", 0x18, 2)]
     yield "merge-mixed", b"".join(record(merge, 0, packet) for packet in mixed)
+    yield "merge-ipv6", b"".join(record(merge, 0, transport6(100 * n)) for n in range(3))
+    yield "split-tcp6", record(split, 0, gso(4, 100, transport6(0, 350), start=40))
+    yield "split-udp6", record(split, 0, gso(5, 100, transport6(0, 350, 17), start=40, offset=6))
+    optioned = transport6(0, 350, before=bytes([6, 0, 1, 4, 0, 0, 0, 0]))
+    yield "split-options6", record(split, 0, gso(4, 100, optioned, start=48))
     many = [transport(n, 0, b"x") for n in range(10)]
     yield "merge-many", b"".join(record(merge, 0, packet) for packet in many)
 

@@ -21,13 +21,23 @@ from scapy.utils import checksum as scapy_checksum
 from bench.namespace import Namespace
 from bench.tunnel import Program
 from tests.netns.capture import ETH_P_ALL, PACKET_OUTGOING, SO_RCVBUFFORCE, SOL_PACKET
-from tests.segmenter import CHECKSUM_AT, HEADER, UDP, cut, ip_bytes, pseudo_header
+from tests.segmenter import (
+    CHECKSUM_AT,
+    HEADER,
+    UDP,
+    cut,
+    ip_bytes,
+    is_ipv6,
+    pseudo_header,
+    transport,
+)
 
-ETH_P_IP = 0x0800
+ETH_P_IP, ETH_P_IPV6 = 0x0800, 0x86DD
 PACKET_STATISTICS, PACKET_VNET_HDR = 6, 15
 ETHERNET_BYTES = 14
 READ_BYTES = HEADER.size + ETHERNET_BYTES + 65535
 WAIT_S = 5
+ICMPV6 = 58
 # include/uapi/linux/ethtool.h
 SIOCETHTOOL = 0x8946
 SWITCHES = {"tx": 0x17, "sg": 0x19, "tso": 0x1F, "gso": 0x24, "gro": 0x2C}
@@ -35,11 +45,20 @@ SWITCHES = {"tx": 0x17, "sg": 0x19, "tso": 0x1F, "gso": 0x24, "gro": 0x2C}
 
 class LargeCapture:
     """With `with`: IPv4 packets that came in by an interface and that went out by it, in order.
+    With `ipv6` instead IPv6 ones, but for what a kernel says to its neighbours by itself.
 
     `arrived` and `left` are cut; `arrived_large` and `left_large` count what had to be.
     """
 
-    def __init__(self, namespace: Namespace, interface: str, *, ethernet: bool = False) -> None:
+    def __init__(
+        self,
+        namespace: Namespace,
+        interface: str,
+        *,
+        ethernet: bool = False,
+        ipv6: bool = False,
+    ) -> None:
+        self._wanted = ETH_P_IPV6 if ipv6 else ETH_P_IP
         with namespace.inside():
             self._socket = socket.socket(socket.AF_PACKET, socket.SOCK_RAW, 0)
         self._socket.setsockopt(SOL_PACKET, PACKET_VNET_HDR, 1)
@@ -83,12 +102,14 @@ class LargeCapture:
                 self._take(*self._socket.recvfrom(READ_BYTES))
 
     def _take(self, data: bytes, sender: tuple[str, int, int, int, bytes]) -> None:
-        if sender[1] != ETH_P_IP:
+        if sender[1] != self._wanted:
             return
         flags, kind, length, size, start, offset = HEADER.unpack_from(data)
         start -= self._link_bytes if start else 0
         header = HEADER.pack(flags, kind, length, size, start, offset)
         packets = cut(header, data[HEADER.size + self._link_bytes :])
+        if self._wanted == ETH_P_IPV6 and transport(packets[0]) == ICMPV6:
+            return
         if sender[2] == PACKET_OUTGOING:
             self.left += packets
             self.left_large += len(packets) > 1
@@ -98,7 +119,7 @@ class LargeCapture:
 
 
 class Injector:
-    """With `with`: sends (virtio_net_hdr, IPv4 packet) out of an interface as they are."""
+    """With `with`: sends (virtio_net_hdr, IP packet) out of an interface as they are."""
 
     def __init__(self, namespace: Namespace, interface: str, ethernet: bytes = b"") -> None:
         with namespace.inside():
@@ -119,7 +140,8 @@ class Injector:
             start += len(self._ethernet)
         length += len(self._ethernet) if kind else 0
         header = HEADER.pack(flags, kind, length, size, start, offset)
-        self._socket.sendto(header + self._ethernet + packet, (self._interface, ETH_P_IP))
+        protocol = ETH_P_IPV6 if is_ipv6(packet) else ETH_P_IP
+        self._socket.sendto(header + self._ethernet + packet, (self._interface, protocol))
 
 
 @contextlib.contextmanager
@@ -163,9 +185,13 @@ def assert_checksums_right(packets: Iterable[bytes]) -> None:
     """Scapy's sums: over a right header or segment together with its checksum they come to 0."""
     for packet in packets:
         start = ip_bytes(packet)
-        assert scapy_checksum(packet[:start]) == 0, packet.hex()
-        if packet[9] not in CHECKSUM_AT or int.from_bytes(packet[6:8], "big") & 0x3FFF:
+        if not is_ipv6(packet):
+            assert scapy_checksum(packet[:start]) == 0, packet.hex()
+            if int.from_bytes(packet[6:8], "big") & 0x3FFF:
+                continue
+        protocol = transport(packet)
+        if protocol not in CHECKSUM_AT:
             continue
-        if packet[9] == UDP and packet[start + 6 : start + 8] == b"\0\0":
+        if protocol == UDP and not is_ipv6(packet) and packet[start + 6 : start + 8] == b"\0\0":
             continue  # none was sent
         assert scapy_checksum(pseudo_header(packet) + packet[start:]) == 0, packet.hex()

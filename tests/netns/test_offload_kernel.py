@@ -9,14 +9,16 @@ from collections.abc import Callable, Iterator
 
 import pytest
 from scapy.layers.inet import IP, TCP, UDP
+from scapy.layers.inet6 import IPv6, IPv6ExtHdrDestOpt, IPv6ExtHdrHopByHop, PadN
 from scapy.packet import Raw
 
 from bench.namespace import Namespace
 from native import offload
 from tests.netns.large_packets import Injector, LargeCapture, assert_checksums_right, switch
-from tests.segmenter import HEADER, cut, large
+from tests.segmenter import HEADER, cut, is_ipv6, large
 
 A, B = "10.13.0.2", "198.51.100.7"
+A6, B6 = "fd13::2", "2001:db8::7"
 STAMPS = [("NOP", None), ("NOP", None), ("Timestamp", (17, 23))]
 NOP4 = b"\1\1\1\1"
 PACKET_MAX = 65535
@@ -32,12 +34,13 @@ def kernel() -> Iterator[Kernel]:
     try:
         cutter.veth("out0", seer, "in0")
         switch(cutter, "out0", "gso", "tso", "tx", on=False)
-        ethernet = b"\x02" * 6 + b"\x04" * 6 + b"\x08\x00"
 
         def sent(packets: list[Pair]) -> list[bytes]:
             count = sum(len(cut(*pair)) for pair in packets)
+            ipv6 = is_ipv6(packets[0][1])
+            ethernet = b"\x02" * 6 + b"\x04" * 6 + (b"\x86\xdd" if ipv6 else b"\x08\x00")
             with (
-                LargeCapture(seer, "in0", ethernet=True) as seen,
+                LargeCapture(seer, "in0", ethernet=True, ipv6=ipv6) as seen,
                 Injector(cutter, "out0", ethernet) as injector,
             ):
                 for pair in packets:
@@ -66,6 +69,26 @@ def udp(payload: bytes, ident: int = 7, ip_flags: str = "", **fields: object) ->
     return bytes(IP(src=A, dst=B, id=ident, flags=ip_flags, **fields) / layer / Raw(payload))
 
 
+def over6(transport: TCP | UDP, payload: bytes, fields: dict) -> bytes:
+    extensions = fields.pop("extensions", ())
+    layer = IPv6(src=A6, dst=B6, **fields)
+    for extension in extensions:
+        layer /= extension
+    return bytes(layer / transport / Raw(payload))
+
+
+def tcp6(payload: bytes, seq: int = 1000, flags: str = "A", **fields: object) -> bytes:
+    ip = {name: fields.pop(name) for name in ("tc", "hlim", "fl", "extensions") if name in fields}
+    layer = TCP(sport=4000, dport=80, seq=seq, ack=5, flags=flags, window=512, **fields)
+    return over6(layer, payload, ip)
+
+
+def udp6(payload: bytes, **fields: object) -> bytes:
+    return over6(UDP(sport=53, dport=5353), payload, fields)
+
+
+OPTIONS = PadN(optdata=bytes(10))
+
 NOISE = random.Random(13).randbytes(PACKET_MAX)
 
 CUT = {
@@ -86,6 +109,21 @@ CUT = {
     "UDP, DF, CE": (udp(NOISE[:2000], ip_flags="DF", tos=3), 99),
     "TCP, IPv4 options": (tcp(NOISE[:5000], ip_options=NOP4), 1000),
     "UDP, IPv4 options": (udp(NOISE[:5000], options=NOP4), 1000),
+    "TCP6": (tcp6(NOISE[:30000]), 1340),
+    "TCP6, odd segments": (tcp6(NOISE[:9999]), 333),
+    "TCP6, PSH and FIN": (tcp6(NOISE[:5000], flags="FPA"), 999),
+    "TCP6, options": (tcp6(NOISE[:5001], options=STAMPS), 1328),
+    "TCP6, sequence turns over": (tcp6(NOISE[:5000], 0xFFFFFC00), 500),
+    "TCP6, label and class": (tcp6(NOISE[:5000], tc=2, fl=0xABCDE), 500),
+    "TCP6, hop-by-hop": (tcp6(NOISE[:5000], extensions=[IPv6ExtHdrHopByHop(options=OPTIONS)]), 500),
+    "TCP6, destination options": (
+        tcp6(NOISE[:5000], extensions=[IPv6ExtHdrDestOpt(options=OPTIONS)]),
+        500,
+    ),
+    "TCP6, as large as it gets": (tcp6(NOISE[: PACKET_MAX - 60]), 1339),
+    "UDP6": (udp6(NOISE[:20000]), 1352),
+    "UDP6, a byte each": (udp6(NOISE[:64]), 1),
+    "UDP6, odd": (udp6(NOISE[:2000]), 33),
 }
 
 
@@ -110,9 +148,9 @@ def test_cwr_is_said_once_by_all_three(kernel: Kernel) -> None:
 def run_of(maker: Callable[..., bytes], sizes: list[int], **fields: object) -> list[bytes]:
     packets, at = [], 0
     for number, size in enumerate(sizes):
-        place = {"seq": (0xFFFFF000 + at) & 0xFFFFFFFF} if maker is tcp else {}
-        ident = (0xFFFD + number) & 0xFFFF
-        packets.append(maker(NOISE[at : at + size], ident=ident, **place, **fields))
+        place = {"seq": (0xFFFFF000 + at) & 0xFFFFFFFF} if maker in (tcp, tcp6) else {}
+        place |= {"ident": (0xFFFD + number) & 0xFFFF} if maker in (tcp, udp) else {}
+        packets.append(maker(NOISE[at : at + size], **place, **fields))
         at += size
     return packets
 
@@ -128,6 +166,13 @@ JOINED = {
     "UDP, a byte each": run_of(udp, [1] * 64),
     "UDP, odd, shorter last": run_of(udp, [77] * 63 + [5]),
     "UDP, CE": run_of(udp, [77] * 9, tos=3),
+    "TCP6": run_of(tcp6, [1340] * 40),
+    "TCP6, odd, shorter last": run_of(tcp6, [333] * 20 + [1]),
+    "TCP6, options": run_of(tcp6, [1328] * 20, options=STAMPS),
+    "TCP6, label and class": run_of(tcp6, [1328] * 20, tc=3, fl=0xABCDE),
+    "UDP6": run_of(udp6, [1352] * 40),
+    "UDP6, a byte each": run_of(udp6, [1] * 64),
+    "UDP6, odd, shorter last": run_of(udp6, [77] * 63 + [5]),
 }
 
 
