@@ -265,9 +265,7 @@ class RunningHub:
             log.info("%s (%s) moved to %s", event.name, inner, place)
             self.plane.follow(event)
         elif event.kind == events.LOST:
-            expelled = event.detail == events.LOST_EXPELLED
-            why = "E_PEER_EXPELLED" if expelled else "E_PEER_TIMEOUT"
-            log.warning("%s %s (%s) last at %s", why, event.name, inner, place)
+            self._say_lost(event, f"{event.name} ({inner})", place)
             self.admitted.forget_session(event)
             self.plane.forget(event.peer)
         elif event.kind == events.REFUSED:
@@ -275,6 +273,14 @@ class RunningHub:
         elif event.kind == events.FRAME:
             for line in hexdump.describe(event):
                 log.info("%s", line)
+
+    def _say_lost(self, event: Event, who: str, place: str) -> None:
+        if event.detail == events.LOST_GOODBYE:
+            log.info("%s at %s said goodbye", who, place)
+            return
+        expelled = event.detail == events.LOST_EXPELLED
+        why = "E_PEER_EXPELLED" if expelled else "E_PEER_TIMEOUT"
+        log.warning("%s %s last at %s", why, who, place)
 
     def _say_refused(self, event: Event) -> None:
         """A node that is not admitted asks for ever: each is told of once a minute."""

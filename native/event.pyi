@@ -7,6 +7,7 @@ MOVED: int
 CONFIG: int
 FRAME: int
 LOST_EXPELLED: int
+LOST_GOODBYE: int
 MTU_MIN: int
 MTU_MAX: int
 

@@ -282,6 +282,8 @@ class RunningNode:
             log.info("%s with %s:%d, v%d", what, *self._hub(), event.handshake_version)
         elif event.kind == events.CONFIG:
             self._configure(event)
+        elif event.kind == events.LOST and event.detail == events.LOST_GOODBYE:
+            log.warning("hub %s:%d ended the session; trying again, nothing leaves", *self._hub())
         elif event.kind == events.LOST:
             log.warning("E_PEER_TIMEOUT hub %s:%d; trying again, nothing leaves", *self._hub())
         elif event.kind == events.REFUSED:

@@ -34,7 +34,8 @@
     _(queue_full, "scheduler queue is full")                                                       \
     _(no_frame, "the slab had no frame")                                                           \
     _(send_failed, "the kernel refused a datagram")                                                \
-    _(shutdown, "still queued at shutdown")
+    _(stale_fin, "FIN under another key than the session's present one")                           \
+    _(shutdown, "still queued at shutdown, or asked for a session then")
 
 #define M13_DROP_ENUM(name, text) M13_DROP_##name,
 enum m13_drop { M13_DROPS(M13_DROP_ENUM) M13_DROP_COUNT };

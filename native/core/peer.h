@@ -78,6 +78,8 @@ struct m13_peer {
     struct m13_session *previous; /* receives until retire_ns */
     uint64_t retire_ns;
     bool rekey_requested; /* node: the hub asked for new keys */
+    bool parts;           /* a FIN of it stands in the present vector */
+    bool awaits_answer;   /* we leave, and it has not answered our FIN */
     uint64_t last_heard_ns;
     uint64_t last_sent_ns;
     uint64_t received_packets;

@@ -42,6 +42,8 @@ enum m13_stats_writer_index { M13_WRITER_WORKER, M13_WRITER_TUN };
     _(handshakes_refused, "handshakes the worker process refused")                                 \
     _(handshake_resends, "handshake messages sent again")                                          \
     _(sessions_lost, "peers timed out")                                                            \
+    _(goodbyes_sent, "sessions ended by our FIN")                                                  \
+    _(goodbyes_received, "sessions ended by the peer's FIN")                                       \
     _(keepalives_received, "sealed keepalives opened")                                             \
     _(keepalives_sent, "sealed keepalives sent")                                                   \
     _(endpoint_changes, "peers that moved to another address")                                     \

@@ -50,6 +50,10 @@ enum m13_wire_flag {
 #define M13_FLAGS_ECHO         0x80
 #define M13_FLAGS_HANDSHAKE    0x83
 
+/* Sealed frames that end a session (§6). */
+#define M13_FLAGS_FIN     (M13_FLAG_CONTROL | M13_FLAG_FIN)
+#define M13_FLAGS_FIN_ACK (M13_FLAG_CONTROL | M13_FLAG_FEEDBACK | M13_FLAG_FIN)
+
 enum m13_wire_direction { M13_HUB_TO_NODE = 0x00, M13_NODE_TO_HUB = 0x01 };
 
 enum m13_wire_message { M13_CLIENT_HELLO = 1, M13_SERVER_HELLO = 2, M13_FINISHED = 3 };

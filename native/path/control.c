@@ -16,34 +16,54 @@ void m13_control_send_clear(struct m13_path *path, const struct m13_endpoint *to
     path->outlet.send(path->outlet.owner, to, index, M13_WIRE_FRAME_BYTES);
 }
 
-void m13_control_send(struct m13_path *path, struct m13_peer *peer, enum m13_wire_tlv type,
-                      const void *value, uint16_t value_bytes)
+struct m13_wire_frame *m13_control_begin(struct m13_path *path, struct m13_session *session,
+                                         uint8_t flags, uint32_t payload_bytes, uint32_t *index)
 {
-    uint32_t index, payload_bytes = M13_WIRE_TLV_HEADER_BYTES + value_bytes;
-    if (!peer->current || m13_session_exhausted(peer->current)) {
-        m13_stats_drop(path->stats,
-                       peer->current ? M13_DROP_counter_exhausted : M13_DROP_no_session);
-        return;
+    if (m13_session_exhausted(session)) {
+        m13_stats_drop(path->stats, M13_DROP_counter_exhausted);
+        return NULL;
     }
-    struct m13_wire_frame *frame = path->outlet.take(path->outlet.owner, &index);
+    struct m13_wire_frame *frame = path->outlet.take(path->outlet.owner, index);
     if (!frame) {
         m13_stats_drop(path->stats, M13_DROP_no_frame);
-        return;
+        return NULL;
     }
-    m13_wire_stamp(frame, path->config.mac, M13_FLAG_CONTROL, payload_bytes, 0);
-    m13_session_number(peer->current, &frame->header, path->direction);
-    frame->payload[0] = (uint8_t)type;
-    memcpy(frame->payload + 1, &value_bytes, sizeof value_bytes);
-    if (value_bytes)
-        memcpy(frame->payload + M13_WIRE_TLV_HEADER_BYTES, value, value_bytes);
-    struct m13_aead_job job = {.key = &peer->current->send_key,
+    m13_wire_stamp(frame, path->config.mac, flags, payload_bytes, 0);
+    m13_session_number(session, &frame->header, path->direction);
+    return frame;
+}
+
+void m13_control_finish(struct m13_path *path, struct m13_peer *peer, struct m13_session *session,
+                        struct m13_wire_frame *frame, uint32_t index)
+{
+    uint32_t payload_bytes = frame->header.payload_bytes; /* readable only until it is sealed */
+    struct m13_aead_job job = {.key = &session->send_key,
                                .header = &frame->header,
                                .bytes = M13_WIRE_HEADER_BYTES + payload_bytes};
     m13_aead_seal(&path->aead, &job, 1);
     m13_stats_add(path->stats, M13_STAT_aead_sealed, 1);
-    peer->last_sent_ns = path->now_ns;
     path->outlet.send(path->outlet.owner, &peer->endpoint, index,
                       M13_WIRE_FRAME_BYTES + payload_bytes);
+}
+
+void m13_control_send(struct m13_path *path, struct m13_peer *peer, enum m13_wire_tlv type,
+                      const void *value, uint16_t value_bytes)
+{
+    uint32_t index;
+    if (!peer->current) {
+        m13_stats_drop(path->stats, M13_DROP_no_session);
+        return;
+    }
+    struct m13_wire_frame *frame = m13_control_begin(
+        path, peer->current, M13_FLAG_CONTROL, M13_WIRE_TLV_HEADER_BYTES + value_bytes, &index);
+    if (!frame)
+        return;
+    frame->payload[0] = (uint8_t)type;
+    memcpy(frame->payload + 1, &value_bytes, sizeof value_bytes);
+    if (value_bytes)
+        memcpy(frame->payload + M13_WIRE_TLV_HEADER_BYTES, value, value_bytes);
+    peer->last_sent_ns = path->now_ns;
+    m13_control_finish(path, peer, peer->current, frame, index);
 }
 
 void m13_control_send_config(struct m13_path *path, struct m13_peer *peer)
@@ -81,6 +101,10 @@ void m13_control_receive(struct m13_path *path, struct m13_packet *packet)
     struct m13_peer *peer = &path->peers.slots[packet->peer];
     const uint8_t *tlv = packet->frame->payload;
     uint32_t left = packet->frame->header.payload_bytes;
+    if (packet->frame->header.flags & M13_FLAG_FIN) {
+        m13_goodbye_receive(path, packet);
+        return;
+    }
     packet->verdict = M13_DONE;
     while (left) {
         uint16_t bytes;
@@ -111,13 +135,10 @@ void m13_control_tick(struct m13_path *path, struct m13_peer *peer)
     if (path->now_ns - peer->last_heard_ns > path->timeout_ns) {
         m13_stats_add(path->stats, M13_STAT_sessions_lost, 1);
         m13_report_event(path, M13_EVENT_LOST, peer, 0, NULL);
-        if (path->config.is_hub) {
+        if (path->config.is_hub)
             m13_peers_release(&path->peers, &path->aead, peer->slot);
-        } else {
-            m13_peer_forget_sessions(peer, &path->aead);
-            peer->state = M13_STATE_Handshaking;
-            path->peers.established = 0;
-        }
+        else
+            m13_node_lose(path, peer);
     } else if (path->now_ns - peer->last_sent_ns >= path->keepalive_ns) {
         m13_stats_add(path->stats, M13_STAT_keepalives_sent, 1);
         m13_control_send(path, peer, M13_TLV_KEEPALIVE, NULL, 0);

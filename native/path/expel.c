@@ -7,8 +7,10 @@ void m13_hub_expel(struct m13_path *path, uint32_t slot, uint32_t generation)
     if (peer->state == M13_STATE_Disconnected || peer->generation != generation)
         return;
     (void)m13_handshake_ask(path, peer, M13_CHANNEL_ASK_FORGET, NULL, 0);
-    if (peer->current)
+    if (peer->current) {
+        m13_goodbye_say(path, peer);
         m13_report_event(path, M13_EVENT_LOST, peer, M13_LOST_EXPELLED, NULL);
+    }
     m13_peers_release(&path->peers, &path->aead, (uint16_t)slot);
 }
 

@@ -185,6 +185,19 @@ uint32_t m13_node_answers(struct m13_path *path)
     return count;
 }
 
+void m13_node_lose(struct m13_path *path, struct m13_peer *peer)
+{
+    m13_peer_forget_sessions(peer, &path->aead);
+    peer->state = M13_STATE_Handshaking;
+    path->peers.established = 0;
+}
+
+void m13_node_pause(struct m13_path *path, struct m13_peer *peer)
+{
+    if (peer->handshake.phase == M13_HANDSHAKE_IDLE)
+        schedule_resend(path, &peer->handshake, RESEND_FIRST_NS);
+}
+
 void m13_node_confirm(struct m13_path *path, struct m13_peer *peer)
 {
     bool renewed = peer->current != NULL;

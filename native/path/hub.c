@@ -2,7 +2,10 @@
 #include "hub_worker.h"
 
 #include <errno.h>
+#include <poll.h>
 #include <stdlib.h>
+
+#define FLUSH_NS (20 * M13_MILLISECOND_NS)
 
 static int init_rings(struct m13_hub *hub)
 {
@@ -72,6 +75,24 @@ void m13_hub_stop(struct m13_hub *hub)
 {
     atomic_store(&hub->stop, true);
     m13_doorbell_force(&hub->worker_bell);
+}
+
+void m13_hub_leave(struct m13_hub *hub)
+{
+    struct m13_path *path = &hub->path;
+    struct pollfd network = {.fd = hub->config.xdp->fd, .events = POLLIN};
+    /* a FIN is critical: it would overtake what waits, and nobody would open that any more */
+    path->now_ns = m13_clock_now_ns();
+    uint64_t until_ns = path->now_ns + FLUSH_NS;
+    while (m13_sched_count(&hub->sched) && path->now_ns < until_ns)
+        (void)m13_hub_turn(hub, true);
+    m13_goodbye_begin(path);
+    while (m13_goodbye_goes_on(path)) {
+        (void)m13_hub_turn(hub, true);
+        (void)poll(&network, 1, 1);
+    }
+    (void)m13_hub_turn(hub, true);
+    atomic_store(&hub->tun_stop, true);
     m13_doorbell_force(&hub->tun_bell);
 }
 

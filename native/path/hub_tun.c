@@ -118,7 +118,8 @@ static uint32_t write_packets(struct m13_hub *hub)
 static uint32_t read_packets(struct m13_hub *hub)
 {
     struct m13_tun_packet packets[M13_VECTOR_PACKETS];
-    if (!atomic_load_explicit(&hub->thread_reads, memory_order_acquire))
+    if (!atomic_load_explicit(&hub->thread_reads, memory_order_acquire) ||
+        atomic_load_explicit(&hub->stop, memory_order_relaxed))
         return 0;
     if (!hub->spare_count)
         hub->spare_count = m13_ring_pop(&hub->frames_to_tun, hub->spare, M13_VECTOR_PACKETS);
@@ -133,7 +134,8 @@ static uint32_t read_packets(struct m13_hub *hub)
 static void wait_for_work(struct m13_hub *hub)
 {
     m13_doorbell_arm(&hub->tun_bell);
-    bool reads = atomic_load_explicit(&hub->thread_reads, memory_order_acquire);
+    bool reads =
+        atomic_load_explicit(&hub->thread_reads, memory_order_acquire) && !atomic_load(&hub->stop);
     bool has_frames = reads && (hub->spare_count || m13_ring_count(&hub->frames_to_tun));
     struct pollfd watched[] = {
         {.fd = hub->tun_bell.fd, .events = POLLIN},
@@ -141,7 +143,7 @@ static void wait_for_work(struct m13_hub *hub)
         {.fd = has_frames ? hub->config.tun_fd : -1, .events = POLLIN},
     };
     bool may_go_on = has_frames && hub->splitting;
-    if (!m13_ring_count(&hub->to_tun) && !may_go_on && !atomic_load(&hub->stop)) {
+    if (!m13_ring_count(&hub->to_tun) && !may_go_on && !atomic_load(&hub->tun_stop)) {
         m13_stats_add(stats_of(hub), M13_STAT_sleeps, 1);
         int ready = poll(watched, 2, reads ? GIVE_BACK_MS : 1000);
         if (!ready && has_frames) {
@@ -158,12 +160,14 @@ static void wait_for_work(struct m13_hub *hub)
 int m13_hub_run_tun(struct m13_hub *hub)
 {
     m13_thread_begin("m13-tun", hub->config.tun_core);
-    while (!atomic_load_explicit(&hub->stop, memory_order_relaxed)) {
+    while (!atomic_load_explicit(&hub->tun_stop, memory_order_acquire)) {
         m13_stats_add(stats_of(hub), M13_STAT_loops, 1);
         uint32_t work = write_packets(hub);
         work += read_packets(hub);
         if (m13_patience_is_over(&hub->tun_patience, work, m13_clock_now_ns()))
             wait_for_work(hub);
+    }
+    while (write_packets(hub)) {
     }
     return 0;
 }

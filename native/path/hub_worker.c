@@ -115,6 +115,7 @@ static void deliver(struct m13_hub *hub)
     }
     if (count)
         pass_to_tun(hub, to_tun, origin, count);
+    m13_goodbye_settle(&hub->path);
 }
 
 /* Frames of the vector that no stage handed on go back to the slab. */
@@ -338,24 +339,37 @@ static void wait_for_work(struct m13_hub *hub)
     m13_doorbell_disarm(&hub->worker_bell);
 }
 
+uint32_t m13_hub_turn(struct m13_hub *hub, bool leaving)
+{
+    uint32_t work = 0;
+    hub->path.now_ns = m13_clock_now_ns();
+    m13_stats_add(hub->path.stats, M13_STAT_loops, 1);
+    m13_hub_refill(hub);
+    if (leaving) {
+        trade_with_tun(hub, false);
+    } else {
+        work += collect(hub);
+        tick(hub);
+    }
+    work += receive(hub);
+    if (!leaving)
+        work += m13_hub_answers(&hub->path);
+    transmit(hub);
+    return work;
+}
+
 int m13_hub_run_worker(struct m13_hub *hub)
 {
     m13_thread_begin("m13-worker", hub->config.worker_core);
     hub->path.outlet = (struct m13_outlet){.owner = hub, .take = take_frame, .send = send_control};
     while (!atomic_load_explicit(&hub->stop, memory_order_relaxed)) {
-        hub->path.now_ns = m13_clock_now_ns();
-        m13_stats_add(hub->path.stats, M13_STAT_loops, 1);
-        m13_hub_refill(hub);
-        uint32_t work = collect(hub);
-        tick(hub);
-        work += receive(hub);
-        work += m13_hub_answers(&hub->path);
-        transmit(hub);
+        uint32_t work = m13_hub_turn(hub, false);
         /* what waits for a link that is down must not keep us from sleeping */
         bool stuck = hub->transmit_outstanding >= M13_HUB_FRAMES_TRANSMIT;
         bool worked = work || (!stuck && m13_sched_count(&hub->sched));
         if (m13_patience_is_over(&hub->patience, worked, hub->path.now_ns))
             wait_for_work(hub);
     }
+    m13_hub_leave(hub);
     return 0;
 }

@@ -90,6 +90,7 @@ struct m13_hub {
     /* the TUN thread's while anything is on its way to it, else the worker's */
     struct m13_merge merges[M13_MERGE_FLOWS_MAX + 1];
     _Atomic bool stop;
+    _Atomic bool tun_stop; /* the worker has left: nothing more will come for the TUN */
 };
 
 /* What config names stays its owner's and must outlive the hub. -errno: no memory, no
@@ -104,6 +105,11 @@ int m13_hub_run_tun(struct m13_hub *hub);
 
 /* Any thread. */
 void m13_hub_stop(struct m13_hub *hub);
+
+/* The worker's, once it is to stop: goodbyes to all peers, then the TUN thread's end. */
+void m13_hub_leave(struct m13_hub *hub);
+/* One turn of the worker; leaving: it only receives, and sends what waits. How much there was. */
+uint32_t m13_hub_turn(struct m13_hub *hub, bool leaving);
 
 /* Any one thread at a time: tells the worker a peer's next hop. False: too many waiting. */
 bool m13_hub_command(struct m13_hub *hub, const struct m13_command *command);

@@ -52,7 +52,9 @@ void m13_parse_outer(struct m13_path *path, struct m13_packet *packet, uint8_t *
 static void parse_clear(struct m13_path *path, struct m13_packet *packet)
 {
     const struct m13_wire_header *header = &packet->frame->header;
-    if (header->flags == M13_FLAGS_HANDSHAKE) {
+    if (path->leaving.begun) {
+        m13_drop(path, packet, M13_DROP_shutdown);
+    } else if (header->flags == M13_FLAGS_HANDSHAKE) {
         packet->verdict = M13_TO_HANDSHAKE;
     } else if (header->flags == M13_FLAGS_REGISTRATION || header->flags == M13_FLAGS_ECHO) {
         if (packet->bytes == M13_WIRE_FRAME_BYTES)

@@ -64,13 +64,14 @@ struct m13_vector {
 /* What the control process is told; fields that a kind does not use are zero. */
 enum m13_event_kind {
     M13_EVENT_ESTABLISHED = 1, /* a session: first, renewed (detail 1) */
-    M13_EVENT_LOST = 2,        /* E_PEER_TIMEOUT, or detail M13_LOST_EXPELLED */
+    M13_EVENT_LOST = 2,        /* E_PEER_TIMEOUT, or detail M13_LOST_... */
     M13_EVENT_REFUSED = 3,     /* detail: enum m13_channel_reason; fingerprint of the key seen */
     M13_EVENT_MOVED = 4,       /* the peer's endpoint changed */
     M13_EVENT_CONFIG = 5,      /* node: address, prefix, MTU, keepalive from the hub */
     M13_EVENT_FRAME = 6,       /* hexdump; detail: 0 received, 1 sent */
 };
 #define M13_LOST_EXPELLED    1
+#define M13_LOST_GOODBYE     2 /* the peer said so (FIN) */
 #define M13_EVENT_DUMP_BYTES 96
 #define M13_EVENT_SLOTS      256
 
@@ -134,6 +135,17 @@ struct m13_path_config {
     uint64_t rekey_frames;
 };
 
+/* How far we are with our own goodbye (§6). */
+struct m13_leaving {
+    bool begun;
+    uint32_t unanswered; /* peers whose FIN-ACK is awaited */
+    uint32_t copies;     /* rounds of FINs still to send, and where the present one is */
+    uint32_t slot;
+    uint64_t wait_ns;  /* for an answer to the last FIN */
+    uint64_t until_ns; /* 0: none was sent yet */
+    uint64_t end_ns;   /* of it all */
+};
+
 struct m13_path {
     /* hot: touched per packet by the owning worker */
     uint64_t now_ns; /* of the present turn */
@@ -147,6 +159,8 @@ struct m13_path {
     uint64_t timeout_ns;
     uint64_t clear_sequence;
     uint64_t random_state;
+    uint32_t partings; /* peers whose FIN is in the present vector */
+    struct m13_leaving leaving;
     uint64_t next_dump_ns[2]; /* of frames received, of frames sent */
     uint32_t handshake_generation;
     struct m13_channel *channel;
@@ -218,12 +232,37 @@ void m13_transmit_outer(const struct m13_path *path, const struct m13_endpoint *
 /* Sends a frame without payload in the clear (registration, echo), with a cookie or NULL. */
 void m13_control_send_clear(struct m13_path *path, const struct m13_endpoint *to, uint8_t flags,
                             const uint8_t *cookie);
+/* A control frame under this session, stamped and numbered, whose payload the caller writes; NULL,
+ * and counted, when the counter is exhausted or the outlet has no frame. finish seals and sends. */
+struct m13_wire_frame *m13_control_begin(struct m13_path *path, struct m13_session *session,
+                                         uint8_t flags, uint32_t payload_bytes, uint32_t *index);
+void m13_control_finish(struct m13_path *path, struct m13_peer *peer, struct m13_session *session,
+                        struct m13_wire_frame *frame, uint32_t index);
 /* Seals and sends TLVs to a peer with a session. */
 void m13_control_send(struct m13_path *path, struct m13_peer *peer, enum m13_wire_tlv type,
                       const void *value, uint16_t value_bytes);
 void m13_control_send_config(struct m13_path *path, struct m13_peer *peer);
 /* Keepalives due, key overlaps over, peers lost. Once a tick per peer. */
 void m13_control_tick(struct m13_path *path, struct m13_peer *peer);
+
+/* --- the end of a session (§6) -------------------------------------------------------------- */
+
+/* A FIN or FIN-ACK out of a vector; called by m13_control_receive(). */
+void m13_goodbye_receive(struct m13_path *path, struct m13_packet *packet);
+/* Answers the FINs of a vector and ends their sessions. */
+void m13_goodbye_part(struct m13_path *path);
+/* After every vector, before anything else may take a slot. */
+static inline void m13_goodbye_settle(struct m13_path *path)
+{
+    if (path->partings)
+        m13_goodbye_part(path);
+}
+/* FINs to a peer with a session, whatever it answers. */
+void m13_goodbye_say(struct m13_path *path, struct m13_peer *peer);
+/* This end leaves: from now on it only receives. Then, turn after turn, goes_on sends FINs to all
+ * peers, as many as the outlet takes, until it is false: all have answered, or had 5 RTT. */
+void m13_goodbye_begin(struct m13_path *path);
+bool m13_goodbye_goes_on(struct m13_path *path);
 
 /* Sends handshake.message as fragments, with the same id every time. */
 void m13_handshake_send(struct m13_path *path, struct m13_peer *peer);
@@ -260,6 +299,10 @@ void m13_hub_expel(struct m13_path *path, uint32_t slot, uint32_t generation);
  * many commands wait. */
 bool m13_hub_ask_expel(struct m13_path *path, uint32_t slot, uint32_t generation);
 void m13_node_tick(struct m13_path *path, struct m13_peer *peer);
+/* Node: forgets its sessions; they were lost, or ended by the hub. */
+void m13_node_lose(struct m13_path *path, struct m13_peer *peer);
+/* Node: the next attempt begins a little later, not at once. */
+void m13_node_pause(struct m13_path *path, struct m13_peer *peer);
 /* Node: a frame under the new key arrived, so the hub has it: use it. */
 void m13_node_confirm(struct m13_path *path, struct m13_peer *peer);
 

@@ -39,6 +39,7 @@ cdef extern from "path.h" nogil:
 
     enum:
         M13_LOST_EXPELLED
+        M13_LOST_GOODBYE
 
     enum m13_command_kind:
         M13_COMMAND_NEXT_HOP

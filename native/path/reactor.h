@@ -178,6 +178,8 @@ void m13_reactor_written(struct m13_reactor *reactor, uint32_t index, int32_t re
  * are cut, sealed and sent (reactor_outward.c). */
 void m13_reactor_read(struct m13_reactor *reactor, const struct io_uring_cqe *completion);
 void m13_reactor_outward(struct m13_reactor *reactor);
+/* Counts and gives up what was read and not yet cut. */
+void m13_reactor_drop_reads(struct m13_reactor *reactor);
 /* Room for one more inner packet in an open train, which outward then holds; NULL: none free. */
 struct m13_wire_frame *m13_reactor_append(struct m13_reactor *reactor, uint32_t inner_bytes,
                                           const struct m13_packet *like);

@@ -175,6 +175,7 @@ static void dispatch(struct m13_reactor *reactor)
         }
     }
     write_vector(reactor);
+    m13_goodbye_settle(path);
     for (uint32_t i = 0; i < reactor->inward.count; i++)
         if (reactor->inward.packets[i].verdict != M13_KEPT)
             release(reactor, reactor->inward.packets[i].index);

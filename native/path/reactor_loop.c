@@ -4,7 +4,8 @@
 
 #include "reactor.h"
 
-#define RETRY_NS (20 * M13_MILLISECOND_NS)
+#define RETRY_NS     (20 * M13_MILLISECOND_NS)
+#define COME_HOME_NS (50 * M13_MILLISECOND_NS) /* for sends and writes that are under way */
 
 static void tun_read(struct m13_reactor *reactor, const struct io_uring_cqe *completion)
 {
@@ -146,23 +147,63 @@ static int start(struct m13_reactor *reactor)
     return 0;
 }
 
+static void turn(struct m13_reactor *reactor)
+{
+    reactor->path.now_ns = m13_clock_now_ns();
+    m13_stats_add(reactor->path.stats, M13_STAT_loops, 1);
+    uint32_t work = drain(reactor);
+    m13_reactor_inward(reactor);
+    m13_reactor_outward(reactor);
+    work += reactor->path.config.is_hub ? m13_hub_answers(&reactor->path)
+                                        : m13_node_answers(&reactor->path);
+    tick(reactor);
+    arm_requests(reactor);
+    submit_and_wait(reactor, m13_patience_is_over(&reactor->patience, work, reactor->path.now_ns));
+}
+
+/* A turn of an end that leaves: it only receives, and delivers. */
+static void last_turn(struct m13_reactor *reactor, uint64_t until_ns)
+{
+    reactor->tun_retry_ns = UINT64_MAX; /* not asked for packets any more */
+    reactor->next_tick_ns = until_ns;
+    arm_requests(reactor);
+    submit_and_wait(reactor, true);
+    reactor->path.now_ns = m13_clock_now_ns();
+    (void)drain(reactor);
+    m13_reactor_drop_reads(reactor);
+    m13_reactor_inward(reactor);
+    m13_reactor_outward(reactor); /* an open train of echoes, nothing else */
+}
+
+static bool is_under_way(const struct m13_reactor *reactor)
+{
+    return reactor->arrived_head != reactor->arrived_tail ||
+           reactor->controls_free.count_free < reactor->controls_free.count ||
+           reactor->trains_free.count_free < reactor->trains_free.count ||
+           reactor->writes_free.count_free < reactor->writes_free.count;
+}
+
+/* Says goodbye, and waits for every buffer that is sent or written. */
+static void leave(struct m13_reactor *reactor)
+{
+    struct m13_path *path = &reactor->path;
+    path->now_ns = m13_clock_now_ns();
+    m13_goodbye_begin(path);
+    while (m13_goodbye_goes_on(path))
+        last_turn(reactor, path->leaving.until_ns);
+    uint64_t until_ns = path->now_ns + COME_HOME_NS;
+    while (is_under_way(reactor) && path->now_ns < until_ns)
+        last_turn(reactor, until_ns);
+}
+
 int m13_reactor_run(struct m13_reactor *reactor)
 {
     m13_thread_begin("m13-reactor", reactor->config.core);
     int error = start(reactor);
-    while (!error && !atomic_load_explicit(&reactor->stop, memory_order_relaxed)) {
-        reactor->path.now_ns = m13_clock_now_ns();
-        m13_stats_add(reactor->path.stats, M13_STAT_loops, 1);
-        uint32_t work = drain(reactor);
-        m13_reactor_inward(reactor);
-        m13_reactor_outward(reactor);
-        work += reactor->path.config.is_hub ? m13_hub_answers(&reactor->path)
-                                            : m13_node_answers(&reactor->path);
-        tick(reactor);
-        arm_requests(reactor);
-        submit_and_wait(reactor,
-                        m13_patience_is_over(&reactor->patience, work, reactor->path.now_ns));
-    }
+    while (!error && !atomic_load_explicit(&reactor->stop, memory_order_relaxed))
+        turn(reactor);
+    if (!error)
+        leave(reactor);
     m13_uring_group_fini(&reactor->uring, &reactor->arrival_group);
     m13_uring_group_fini(&reactor->uring, &reactor->read_group);
     m13_uring_fini(&reactor->uring);

@@ -190,6 +190,14 @@ static void finish_read(struct m13_reactor *reactor)
     reactor->lent_reads++;
 }
 
+void m13_reactor_drop_reads(struct m13_reactor *reactor)
+{
+    while (reactor->reads_head != reactor->reads_tail) {
+        m13_stats_drop(reactor->path.stats, M13_DROP_shutdown);
+        finish_read(reactor);
+    }
+}
+
 /* Finds peer and session for what is left of the packet being cut: while it waited for a train
  * they may have gone, or the slot may have become another's. */
 static void find_peer(struct m13_reactor *reactor)

@@ -124,7 +124,7 @@ static void flush(struct run *run)
     const struct m13_peer *peer = &path->peers.slots[0];
     const struct m13_session *current = peer->current;
     const struct m13_endpoint endpoint = peer->endpoint;
-    bool any_authentic = false;
+    bool any_authentic = false, fin = false;
 
     m13_parse(path, &run->vector);
     m13_open(path, &run->vector);
@@ -134,13 +134,22 @@ static void flush(struct run *run)
     }
     m13_classify(path, &run->vector);
     for (uint32_t i = 0; i < run->vector.count; i++) {
+        const struct m13_packet *packet = &run->vector.packets[i];
+        fin |= packet->verdict == M13_TO_CONTROL && packet->session == peer->current &&
+               packet->frame->header.flags == M13_FLAGS_FIN;
+    }
+    for (uint32_t i = 0; i < run->vector.count; i++) {
         dispatch(path, &run->vector.packets[i]);
         free(run->memory[i]);
     }
+    m13_goodbye_settle(path);
     run->vector.count = 0;
-    /* nothing in the clear moves or replaces a session (§2) */
-    BED_ASSERT(peer->current && (any_authentic || peer->current == current));
-    BED_ASSERT(any_authentic || !memcmp(&peer->endpoint, &endpoint, sizeof endpoint));
+    /* nothing in the clear moves, replaces or ends a session (§2) */
+    if (current) {
+        BED_ASSERT(peer->current || fin);
+        BED_ASSERT(any_authentic || peer->current == current);
+        BED_ASSERT(any_authentic || !memcmp(&peer->endpoint, &endpoint, sizeof endpoint));
+    }
     bed_check(&run->bed);
 }
 

@@ -96,6 +96,16 @@ def parse_seeds():
                 flushed(SEALED), 0, bytes([CONTROL]) + tlv(0) + tlv(1, config()) + tlv(9, b"?")
             ),
         )
+        fin, fin_ack = bytes([CONTROL | FIN]), bytes([CONTROL | FEEDBACK | FIN])
+        for key, whose in ((0, "old"), (1, "new")):
+            words = [fin, sealed_data, fin, fin_ack]
+            yield (
+                f"{name}-goodbye-{whose}",
+                role
+                + b"".join(record(SEALED, key, word) for word in words)
+                + record(flushed(SEALED), key, fin)
+                + record(flushed(SEALED), key, sealed_data),
+            )
         first = bytes([HANDSHAKE]) + fragment(1, 0, 2, 0, b"first")
         yield (
             f"{name}-fragments",

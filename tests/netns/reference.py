@@ -5,6 +5,7 @@ They take part in real handshakes over UDP sockets; nothing of the product is im
 
 import base64
 import contextlib
+import copy
 import hashlib
 import os
 import socket
@@ -107,6 +108,7 @@ class Link:
         self.clear_sequence = 0
         self.counter = 0
         self.keys: dict[int, bytes] = {}
+        self.phase = 0  # of the key, as v2 marks it
         self.to: Any = None
 
     def send(self, data: bytes) -> None:
@@ -123,7 +125,8 @@ class Link:
         self.clear_sequence += 1
 
     def send_message(self, message: bytes) -> list[bytes]:
-        frames = fragments(self.mac, message, self.clear_sequence, tag=self.cookie)
+        first, phase = self.clear_sequence, self.phase
+        frames = fragments(self.mac, message, first, tag=self.cookie, phase=phase)
         self.clear_sequence += len(frames)
         for data in frames:
             self.send(data)
@@ -153,7 +156,7 @@ class Link:
 
     def sealed(self, flags: int, payload: bytes) -> bytes:
         clear = frame(self.mac, flags, payload, sequence=self.counter, length=len(payload))
-        data = seal(self.keys[self.sends], clear, self.counter, self.sends)
+        data = seal(self.keys[self.sends], clear, self.counter, self.sends, self.phase)
         self.counter += 1
         return data
 
@@ -163,10 +166,10 @@ class Link:
         return data
 
     def receive_sealed(self, flags: int) -> Any:
-        """The next authentic frame with these flags, opened."""
+        """The next authentic frame of the present key with these flags, opened."""
         while True:
             data = self.receive()
-            if data[16] != 1:
+            if data[16:18] != bytes([1, self.phase]):
                 continue
             packet = open_frame(self.keys[1 - self.sends], data)
             header = packet[M13]
@@ -221,6 +224,7 @@ class ReferenceNode:
         hub_key = MLDSA87PublicKey.from_public_bytes(answer.hub_key)
         hub_key.verify(answer.signature, transcript.of_hub, transcript.context)
         self.link.keys = transcript.keys(self._decapsulation_key.decapsulate(answer.ciphertext))
+        self.link.counter = 0
         signature = self.identity.sign(transcript.of_node, transcript.context)
         self.link.send_message(bytes(Finished(signature=signature)))
         return self.server_hello
@@ -230,6 +234,13 @@ class ReferenceNode:
         assert tlv.type == 1
         self.config = Config(tlv.value)
         return self.config
+
+    def rekey(self) -> "Link":
+        """New keys beside the old ones; what could still be sent under those."""
+        old = copy.copy(self.link)
+        self.link.phase += 1
+        self.connect()
+        return old
 
     def connect(self) -> Any:
         self.register()

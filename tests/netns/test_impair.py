@@ -1,11 +1,18 @@
-"""The impairing relay does what it says, and counts what it did."""
+"""The impairing relay does what it says, and counts what it did.
+
+node 203.0.113.2 ─── 203.0.113.1 router (relay) 192.0.2.254 ─── 192.0.2.1 hub
+"""
 
 import itertools
 import statistics
 
 import pytest
 
-from tests.netns.impair import Impairment, Way
+from bench import traffic
+from bench.bed import Bed
+from bench.tunnel import Keys, start_hub, start_node
+from tests.netns.conftest import laid_out
+from tests.netns.impair import Impairment, Relay, Way
 
 DATAGRAMS = 20_000
 
@@ -49,3 +56,23 @@ def test_a_seed_tells_all_and_another_something_else() -> None:
     how = {"loss": 0.1, "duplicate": 0.1, "corrupt": 0.1, "reorder": 0.1, "bytes_max": 4}
     assert passed("a", **how)[1] == passed("a", **how)[1]
     assert passed("a", **how)[1] != passed("b", **how)[1]
+
+
+def test_a_tunnel_through_the_relay_feels_it(keys: Keys) -> None:
+    for bed in laid_out(Bed(nodes=2)):
+        hub = start_hub(bed, keys)
+        with Relay(bed.router) as relay:
+            node = start_node(bed, keys, "--hub", relay.address("node"))
+            relay.impair("both", delay_ms=10)
+            times = traffic.ping(bed.node, "10.13.0.1", 20)
+            assert len(times) == 20
+            assert min(times) > 20
+            before = relay.impair("down", loss=1)["down"]
+            assert not traffic.ping(bed.node, "10.13.0.1", 5, wait_s=0.1)
+            counts = relay.counts()["down"]
+            assert counts["received"] - before["received"] == counts["lost"] >= 5
+            relay.impair("both")
+            relay.rebind()
+            assert traffic.ping(bed.node, "10.13.0.1", 5)
+            hub.wait_log("moved to")
+            assert (node.stop(), hub.stop()) == (0, 0)
