@@ -35,7 +35,8 @@ NODE_ADDRESS6, HUB_ADDRESS6 = "2001:db8:1::2", "2001:db8:1::1"
 
 
 class Bed:
-    """With `with`. `role` builds only one side of two machines: "hub" (and internet) or "node"."""
+    """With `with`. `role` builds only one side of two machines: "hub" (and internet) or "node".
+    `queues` are those of the hub's veth, each way."""
 
     def __init__(
         self,
@@ -44,10 +45,12 @@ class Bed:
         hub_nic: str | None = None,
         node_nic: str | None = None,
         role: str | None = None,
+        queues: int = 1,
     ) -> None:
         if nodes not in (1, 2) or (nodes == 2 and (hub_nic or node_nic)):
             raise ValueError("one node, or two on veth")
         self.node_count = nodes
+        self.queues = queues
         self.sides = {role} if role else {"hub", "node"}
         self.hub_interface = hub_nic or "wan0"
         self.node_interface = node_nic or "up0"
@@ -182,7 +185,7 @@ class Bed:
                 if nic and word in self.sides:
                     self._take(nic, self.namespaces[word])
         else:
-            self.node.veth("up0", self.hub, "wan0")
+            self.node.veth("up0", self.hub, "wan0", self.queues)
         if "hub" in self.sides:
             self.hub.address(self.hub_interface, f"{HUB_ADDRESS}/24")
             self.hub.address(self.hub_interface, f"{HUB_ADDRESS6}/64")
@@ -194,7 +197,7 @@ class Bed:
 
     def _lay_router(self) -> None:
         self.router.forward()
-        self.router.veth("hub0", self.hub, "wan0")
+        self.router.veth("hub0", self.hub, "wan0", self.queues)
         self.router.address("hub0", "192.0.2.254/24")
         self.hub.address("wan0", f"{HUB_ADDRESS}/24")
         self.hub.route("203.0.113.0/24", "192.0.2.254")

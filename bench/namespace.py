@@ -74,10 +74,14 @@ class Namespace:
         self.children.append(child)
         return child
 
-    def veth(self, interface: str, other: "Namespace", other_interface: str) -> None:
-        peer = {"ifname": other_interface, "net_ns_fd": other.name}
+    def veth(
+        self, interface: str, other: "Namespace", other_interface: str, queues: int = 1
+    ) -> None:
+        """A pair that is up; `queues` each way."""
+        many = {"num_tx_queues": queues, "num_rx_queues": queues} if queues > 1 else {}
+        peer = {"ifname": other_interface, "net_ns_fd": other.name, **many}
         with self.netlink() as netlink:
-            netlink.link("add", ifname=interface, kind="veth", peer=peer)
+            netlink.link("add", ifname=interface, kind="veth", peer=peer, **many)
         other.set_up(other_interface)
         self.set_up(interface)
 

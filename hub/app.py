@@ -10,7 +10,7 @@ from ipaddress import ip_address
 from pathlib import Path
 
 from hub import admission, nat, receive
-from hub.plane import XDP_BYTES, Plane, SocketPlane, XdpPlane
+from hub.plane import XDP_BYTES, Lane, Plane, SocketPlane, XdpPlane
 from hub.steering import own_addresses
 from m13 import hexdump, identity, pqc
 from m13.errors import UsageError
@@ -60,7 +60,8 @@ class Settings:
     pqc: str
     low_latency: bool
     hexdump: bool
-    worker_core: int = -1
+    workers: int = 1
+    worker_core: int = -1  # these two for each worker its own
     tun_core: int = -1
     large_udp: bool = False
     rekey_seconds: int = 3660  # nodes ask by themselves at 3600
@@ -77,12 +78,26 @@ def check_interface(settings: Settings) -> nic.Nic:
         raise UsageError(f"{settings.interface} has no IPv4 address that nodes could come to")
     if settings.single_queue is not None and settings.single_queue >= facts.rx_queues:
         raise UsageError(f"{settings.interface} has no receive queue {settings.single_queue}")
+    check_workers(settings, facts)
     if facts.mtu < settings.mtu + 90:
         raise UsageError(
             f"--mtu {settings.mtu} does not fit {settings.interface}, whose MTU {facts.mtu} leaves"
             f" {facts.mtu - 90}"
         )
     return facts
+
+
+def check_workers(settings: Settings, facts: nic.Nic) -> None:
+    if settings.workers == 1:
+        return
+    if settings.rx == "udp" or settings.single_queue is not None:
+        other = "--rx udp" if settings.rx == "udp" else "--single-queue"
+        raise UsageError(f"--workers {settings.workers} is for AF_XDP on every queue: not {other}")
+    if settings.workers > facts.rx_queues:
+        raise UsageError(
+            f"{settings.interface} has {facts.rx_queues} receive queues, not enough for"
+            f" --workers {settings.workers}"
+        )
 
 
 def check_subnet(settings: Settings) -> None:
@@ -135,42 +150,51 @@ class RunningHub:
         self.refusals: dict[tuple[bytes, bytes, int], tuple[float, int]] = {}
         journal = stack.enter_context(Journal.open("hub", settings.tun_name))
         check_subnet(settings)
-        self.rx, why = receive.choose(settings)
+        self.rx, why = receive.choose(settings) if settings.workers == 1 else ("xdp", "")
         self._say(why)
-        self.settings = settings = self._prepare_machine(stack, journal, settings)
+        self.settings = settings
+        cores = self._prepare_machine(stack, journal)
         self.page = stack.enter_context(TelemetryPage.create("hub", settings.tun_name))
         self.reader = stack.enter_context(TelemetryReader(self.page.path))
         self.awake = stack.enter_context(Wakefulness(settings.low_latency))
-        channel = stack.enter_context(Channel.create())
-        self.worker = stack.enter_context(HandshakeWorker(channel, configuration))
+        channels = [stack.enter_context(Channel.create()) for _ in range(settings.workers)]
+        self.handshakes = [
+            stack.enter_context(HandshakeWorker(channel, configuration)) for channel in channels
+        ]
         service.checkpoint()
         self.device = self._bring_up_tun(stack, journal)
         service.checkpoint()
+        queues = [self.device.fd, *(self.device.add_queue() for _ in channels[1:])]
+        lanes = [Lane(*parts) for parts in zip(channels, queues, cores, strict=True)]
         kind = XdpPlane if self.rx == "xdp" else SocketPlane
-        self.plane: Plane = kind(stack, self.settings, facts, channel, self.page, self.device.fd)
+        self.plane: Plane = kind(stack, self.settings, facts, lanes, self.page)
         stack.callback(self._end_threads)
         self._listen(stack)
 
     # --- bring-up ---------------------------------------------------------------------------
 
-    def _prepare_machine(self, stack: ExitStack, journal: Journal, settings: Settings) -> Settings:
+    def _prepare_machine(self, stack: ExitStack, journal: Journal) -> list[cpu.CorePlan]:
+        """Cores of each worker."""
+        settings, workers = self.settings, self.settings.workers
         notes: list[str | None] = [*sysctl.raise_buffer_limits(journal)]
         if self.rx == "xdp":
-            notes.append(hugepages.reserve(journal, XDP_BYTES // HUGE_PAGE_BYTES).note)
-        cores = cpu.claim(stack, threads=2 if self.rx == "xdp" else 1)
-        if cores.isolated:
-            moved, unmovable = irq.move_off(journal, cores.isolated)
+            notes.append(hugepages.reserve(journal, workers * XDP_BYTES // HUGE_PAGE_BYTES).note)
+        threads = 2 if self.rx == "xdp" else 1
+        cores = [cpu.claim(stack, threads) for _ in range(workers)]
+        if cores[0].isolated:
+            moved, unmovable = irq.move_off(journal, cores[0].isolated)
             log.info("%d interrupts moved off the isolated cores, %d stay", moved, unmovable)
         if self.rx == "xdp" and settings.single_queue is None:
-            notes += nic.prepare(journal, settings.interface)
-        self._say(*notes, cores.note)
+            notes += nic.prepare(journal, settings.interface, workers)
+        self._say(*notes, *dict.fromkeys(plan.note for plan in cores))
         self.service.checkpoint()
-        return replace(settings, worker_core=cores.worker, tun_core=cores.tun)
+        return cores
 
     def _bring_up_tun(self, stack: ExitStack, journal: Journal) -> tun.Tun:
         settings = self.settings
+        flags = tun.IFF_VNET_HDR | (tun.IFF_MULTI_QUEUE if settings.workers > 1 else 0)
         device = stack.enter_context(
-            tun.Tun(settings.tun_name, settings.mtu, flags=tun.IFF_VNET_HDR, blocking=False)
+            tun.Tun(settings.tun_name, settings.mtu, flags=flags, blocking=False)
         )
         self._say(device.use_offloads())
         self.settings = replace(settings, large_udp=device.takes_large_udp)
@@ -223,7 +247,8 @@ class RunningHub:
         self.plane.start(self.service, self._handle_events)
 
     def _each_second(self) -> None:
-        self.worker.poll()
+        for handshakes in self.handshakes:
+            handshakes.poll()
         snapshot = self.reader.snapshot()
         log.info("%s", log_line(self.previous, snapshot))
         self.previous = snapshot
@@ -242,7 +267,8 @@ class RunningHub:
         """New handshakes are refused before the session ends, so that it does not come back."""
         for change in self.admitted.take():
             admit = [node.entry() for node in change.admitted]
-            self.worker.change_roster(admit, change.expelled)
+            for handshakes in self.handshakes:
+                handshakes.change_roster(admit, change.expelled)
             for place in self.admitted.sessions_of(change.expelled):
                 self.plane.expel(*place)
         log.info("roster changed: %d nodes admitted", len(self.admitted.nodes))

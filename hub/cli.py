@@ -40,6 +40,13 @@ EPILOG = (
     help="Use receive queue Q and leave the NIC's channels alone; else they become one.",
 )
 @click.option(
+    "--workers",
+    type=click.IntRange(1, 8),
+    default=1,
+    show_default=True,
+    help="Workers, each on a receive queue of its own; more than one with AF_XDP only.",
+)
+@click.option(
     "--identity",
     type=config.FILE,
     default=identity.DEFAULT_PATH,

@@ -9,19 +9,22 @@ import ipaddress
 import socket
 from collections.abc import Callable
 from contextlib import ExitStack
+from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
 from hub.steering import Steering
 from m13.errors import HostError, UsageError
 from m13.host import nic, udp_socket
+from m13.host.cpu import CorePlan
 from m13.host.neighbour import NeighbourWatch
 from m13.service import Service
 from m13.telemetry import TelemetryPage
 from native.channel import Channel
 from native.event import Event
-from native.hub import FRAMES, XDP_RING_SLOTS, Hub
+from native.hub import FRAMES, XDP_RING_SLOTS, Hub, Share
 from native.hub import UMEM_BYTES as XDP_BYTES
 from native.reactor import ARENA_BYTES, BUFFERS, Reactor
+from native.stats import PEERS_WORKER
 from native.umem import Umem
 from native.xdp import Socket
 
@@ -56,19 +59,27 @@ class Plane(Protocol):
         """Stops the threads; how many buffers are missing, and how many there are."""
 
 
+@dataclass(frozen=True)
+class Lane:
+    """What one worker has of its own."""
+
+    channel: Channel
+    tun_fd: int
+    cores: CorePlan
+
+
 class XdpPlane:
-    """AF_XDP: a worker thread, a thread on the TUN, and next hops from the neighbour table."""
+    """AF_XDP: of each worker a receive queue, a thread on it, and a thread on a queue of the TUN;
+    next hops from the neighbour table. Peers are named over all workers: each has its range."""
 
     def __init__(
         self,
         stack: ExitStack,
         settings: Any,
         facts: nic.Nic,
-        channel: Channel,
+        lanes: list[Lane],
         page: TelemetryPage,
-        tun_fd: int,
     ) -> None:
-        queue = settings.single_queue or 0
         stack.enter_context(_reserve_port(settings.port))
         self._steering = stack.enter_context(
             Steering(settings.interface, settings.port, settings.xdp)
@@ -78,46 +89,85 @@ class XdpPlane:
                 f"{settings.interface} is a veth without native XDP, where generic XDP loses trains"
                 " of frames: serve with --rx udp"
             )
-        umem = stack.enter_context(Umem(XDP_BYTES))
-        socket = _xdp_socket(umem, settings.interface, queue, self._steering.mode == "generic")
-        stack.enter_context(socket)
-        self._steering.register(queue, socket.fileno())
+        umem = stack.enter_context(Umem(XDP_BYTES * len(lanes)))
         self._neighbours = NeighbourWatch(facts.index)
         stack.callback(self._neighbours.close)
-        self._endpoints: dict[int, tuple[int, str]] = {}  # slot -> generation, outer address
-        hub_tunnel_address = settings.subnet.ip.packed
-        self._hub = Hub(settings, socket, channel, page, tun_fd, facts.mac, hub_tunnel_address)
-        stack.callback(self._hub.close)
-        copying = "zero-copy" if socket.zero_copy else "copy"
+        self._endpoints: dict[int, tuple[int, str]] = {}  # peer -> generation, outer address
+        self._places: dict[bytes, tuple[int, int]] = {}  # fingerprint -> peer, generation
+        self._hubs: list[Hub] = []
+        share = Share(len(lanes)) if len(lanes) > 1 else None
+        first: Socket | None = None
+        for worker, lane in enumerate(lanes):
+            queue = (settings.single_queue or 0) + worker
+            socket = stack.enter_context(self._socket(umem, settings.interface, queue, first))
+            first = first or socket
+            own = replace(settings, worker_core=lane.cores.worker, tun_core=lane.cores.tun)
+            address = settings.subnet.ip.packed
+            self._hubs.append(
+                Hub(own, socket, lane.channel, page, lane.tun_fd, facts.mac, address, worker, share)
+            )
+            stack.callback(self._hubs[-1].close)
+        assert first
+        copying = "zero-copy" if first.zero_copy else "copy"
         self.mode = f"{self._steering.mode} XDP, {copying}"
+        if len(lanes) > 1:
+            self.mode += f", {len(lanes)} workers"
         self.memory = "huge pages" if umem.huge else "normal pages"
-        self.aead_backend = self._hub.aead_backend
-        self.events = self._hub.events
+        self.aead_backend = self._hubs[0].aead_backend
         why = self._steering.why_not_native
         self.notes = [f"native XDP was not had: {why}"] if why else []
 
+    def _socket(self, umem: Umem, interface: str, queue: int, first: Socket | None) -> Socket:
+        share = len(self._hubs) * XDP_BYTES
+        generic = self._steering.mode == "generic"
+        try:
+            socket = Socket(
+                umem,
+                interface,
+                queue,
+                slots=XDP_RING_SLOTS,
+                generic=generic,
+                sharing=first,
+                first_byte=share,
+            )
+        except OSError as error:
+            raise HostError(f"no AF_XDP socket on {interface}: {error.strerror}") from error
+        self._steering.register(queue, socket.fileno())
+        return socket
+
     def start(self, service: Service, handle_events: Callable[[], None]) -> None:
-        service.on_readable(self._hub.event_fd, handle_events)
+        for hub in self._hubs:
+            service.on_readable(hub.event_fd, handle_events)
         service.on_readable(self._steering, self._steering.follow_addresses)
         service.on_readable(self._neighbours, self._handle_neighbours)
         service.every(30.0, self._neighbours.refresh)
-        service.start_thread("m13-worker", self._hub.run_worker)
-        service.start_thread("m13-tun", self._hub.run_tun)
+        for hub in self._hubs:
+            service.start_thread("m13-worker", hub.run_worker)
+            service.start_thread("m13-tun", hub.run_tun)
+
+    def events(self) -> list[Event]:
+        return [event for hub in self._hubs for event in hub.events()]
 
     def follow(self, event: Event) -> None:
-        """The worker knows the MAC the peer's frames came from; the neighbour table knows best."""
+        """The worker knows the MAC the peer's frames came from; the neighbour table knows best. A
+        node that another worker had before is this one's now."""
         self.forget(event.peer)
         address = str(ipaddress.IPv4Address(event.address))
         self._endpoints[event.peer] = (event.generation, address)
         self._tell_worker(address, self._neighbours.watch(address).mac)
+        before = self._places.get(event.fingerprint)
+        self._places[event.fingerprint] = (event.peer, event.generation)
+        if before and before[0] // PEERS_WORKER != event.peer // PEERS_WORKER:
+            self.expel(*before)
 
-    def forget(self, slot: int) -> None:
-        _, address = self._endpoints.pop(slot, (0, ""))
+    def forget(self, peer: int) -> None:
+        _, address = self._endpoints.pop(peer, (0, ""))
         if address and all(other != address for _, other in self._endpoints.values()):
             self._neighbours.forget(address)
 
-    def expel(self, slot: int, generation: int) -> bool:
-        return self._hub.expel(slot, generation)
+    def expel(self, peer: int, generation: int) -> bool:
+        worker, slot = divmod(peer, PEERS_WORKER)
+        return self._hubs[worker].expel(slot, generation)
 
     def _handle_neighbours(self) -> None:
         for neighbour in self._neighbours.handle():
@@ -126,15 +176,17 @@ class XdpPlane:
     def _tell_worker(self, address: str, mac: bytes | None) -> None:
         if mac is None:
             return
-        for slot, (generation, endpoint) in self._endpoints.items():
+        packed = ipaddress.IPv4Address(address).packed
+        for peer, (generation, endpoint) in self._endpoints.items():
             if endpoint == address:
-                packed = ipaddress.IPv4Address(address).packed
-                self._hub.set_next_hop(slot, generation, packed, mac)
+                worker, slot = divmod(peer, PEERS_WORKER)
+                self._hubs[worker].set_next_hop(slot, generation, packed, mac)
 
     def end(self, service: Service) -> tuple[int, int]:
-        self._hub.stop()
+        for hub in self._hubs:
+            hub.stop()
         service.join_threads()
-        return self._hub.settle(), FRAMES
+        return sum(hub.settle() for hub in self._hubs), FRAMES * len(self._hubs)
 
 
 class SocketPlane:
@@ -145,18 +197,18 @@ class SocketPlane:
         stack: ExitStack,
         settings: Any,
         facts: nic.Nic,
-        channel: Channel,
+        lanes: list[Lane],
         page: TelemetryPage,
-        tun_fd: int,
     ) -> None:
+        (lane,) = lanes
         udp = stack.enter_context(_served_socket(settings.interface, settings.port))
         arena = stack.enter_context(Umem(ARENA_BYTES))
         self._reactor = Reactor(
-            settings,
+            replace(settings, worker_core=lane.cores.worker),
             arena,
-            channel,
+            lane.channel,
             page,
-            tun_fd,
+            lane.tun_fd,
             udp.fileno(),
             facts.mac,
             hub_tunnel_address=settings.subnet.ip.packed,
@@ -222,10 +274,3 @@ def _served_socket(interface: str, port: int) -> socket.socket:
         udp.close()
         raise
     return udp
-
-
-def _xdp_socket(umem: Umem, interface: str, queue: int, generic: bool) -> Socket:
-    try:
-        return Socket(umem, interface, queue, slots=XDP_RING_SLOTS, generic=generic)
-    except OSError as error:
-        raise HostError(f"no AF_XDP socket on {interface}: {error.strerror}") from error

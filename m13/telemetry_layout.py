@@ -13,7 +13,7 @@ Snapshot = dict[str, Any]
 
 EXITED = "Exited"  # a dead process has no state of its own, whatever it wrote last
 TICK_AGE_MAX_NS = 3_000_000_000
-WRITER_NAMES = {stats.WRITER_WORKER: "worker", stats.WRITER_TUN: "tun"}
+WRITER_NAMES = {stats.WRITER_WORKER: "worker", stats.WRITER_TUN: "tun"}  # of every worker
 TEXTS = {(field.group, field.name): field.text for field in stats.FIELDS}
 
 
@@ -65,7 +65,7 @@ def describe(page: np.ndarray, now_ns: int, is_alive: bool) -> Snapshot:
         "pid": int(page["pid"]),
         "stale": _stale(page, now_ns, is_alive),
         "sampled_ns": now_ns,
-        "state": _state(page["state"]) if is_alive else EXITED,
+        "state": _tunnel_state(page, totals["gauge"]) if is_alive else EXITED,
         "up_seconds": _up_seconds(page, now_ns),
         "session_setup_ms": _session_setup_ms(page),
         "interface": text(page["interface_name"]),
@@ -77,13 +77,21 @@ def describe(page: np.ndarray, now_ns: int, is_alive: bool) -> Snapshot:
         "keepalive_ms": int(page["keepalive_ms"]),
         "counters": totals["counter"],
         "writers": {
-            name: _values(page["writers"][index]["counter"]) for index, name in WRITER_NAMES.items()
+            name: _sum(page["writers"]["counter"][index :: stats.WRITERS_WORKER])
+            for index, name in WRITER_NAMES.items()
         },
+        "workers": _workers(page),
         "drops": totals["drop"],
         "gauges": totals["gauge"],
         "stages": _stages(totals["stage_cycles"], totals["stage_packets"]),
         "peers": [_peer(slot, page["peers"][slot], now_ns) for slot in _slots_in_use(page)],
     }
+
+
+def _workers(page: np.ndarray) -> int:
+    """How many took turns: a hub's workers, or the one thread of a node."""
+    loops = page["writers"]["counter"]["loops"][stats.WRITER_WORKER :: stats.WRITERS_WORKER]
+    return int(np.count_nonzero(loops))
 
 
 def _stale(page: np.ndarray, now_ns: int, is_alive: bool) -> str | None:
@@ -138,6 +146,15 @@ def _state(number: Any) -> str:
     return stats.STATES[number] if number < len(stats.STATES) else f"state {number}"
 
 
+def _tunnel_state(page: np.ndarray, gauges: dict[str, int]) -> str:
+    """A node's own; a hub's is that of the peer that has come furthest, of whichever worker."""
+    if page["role"] != b"hub":
+        return _state(page["state"])
+    if gauges["peers_established"]:
+        return "Established"
+    return "Handshaking" if gauges["peers_pending"] else "Disconnected"
+
+
 def _up_seconds(page: np.ndarray, now_ns: int) -> float:
     """A hub is up from its start, a node from its first session."""
     since = page["session_up_ns"] if page["role"] == b"node" else page["started_ns"]
@@ -157,10 +174,6 @@ def _age_seconds(since_ns: Any, now_ns: int) -> float | None:
 
 def _sum(rows: np.ndarray) -> dict[str, int]:
     return {name: int(rows[name].sum()) for name in rows.dtype.names or ()}
-
-
-def _values(row: np.ndarray) -> dict[str, int]:
-    return {name: int(row[name]) for name in row.dtype.names or ()}
 
 
 def text(value: Any) -> str:

@@ -7,6 +7,10 @@ from native.xdp import Socket
 FRAMES: int
 UMEM_BYTES: int
 XDP_RING_SLOTS: int
+WORKERS_MAX: int
+
+class Share:
+    def __init__(self, workers: int) -> None: ...
 
 class Hub:
     def __init__(
@@ -18,6 +22,8 @@ class Hub:
         tun_fd: int,
         mac: bytes,
         hub_tunnel_address: bytes,
+        worker: int = 0,
+        share: Share | None = None,
     ) -> None: ...
     @property
     def aead_backend(self) -> str: ...

@@ -2,7 +2,7 @@
 
 import os
 
-from libc.stdint cimport uint8_t, uint32_t, uintptr_t
+from libc.stdint cimport uint8_t, uint16_t, uint32_t, uintptr_t
 from libc.string cimport memcpy
 from native.channel cimport Channel
 from native.event cimport drain, fill
@@ -18,6 +18,7 @@ from native.xdp cimport Socket
 FRAMES = c.M13_HUB_FRAMES
 UMEM_BYTES = c.M13_HUB_UMEM_BYTES
 XDP_RING_SLOTS = c.M13_HUB_XDP_RING_SLOTS
+WORKERS_MAX = c.M13_WORKERS_MAX
 
 
 cdef check(int result, str what):
@@ -25,14 +26,30 @@ cdef check(int result, str what):
         raise OSError(-result, f"{what}: {os.strerror(-result)}")
 
 
+cdef class Share:
+    """What the workers of one hub share; outlives them all."""
+
+    cdef c.m13_share *ptr
+
+    def __cinit__(self, uint32_t workers):
+        check(c.m13_share_create(&self.ptr, workers), "workers")
+
+    def __dealloc__(self):
+        c.m13_share_destroy(self.ptr)
+
+
 cdef class Hub:
-    """Keeps what it borrows alive; close() only after both threads have returned."""
+    """Keeps what it borrows alive; close() only after both threads have returned.
+
+    One of several workers says which, and names what they share; all exist before a thread runs.
+    """
 
     cdef c.m13_hub *ptr
     cdef object kept
 
     def __cinit__(self, settings, Socket socket, Channel channel, page, int tun_fd,
-                  const unsigned char[::1] mac, const unsigned char[::1] hub_tunnel_address):
+                  const unsigned char[::1] mac, const unsigned char[::1] hub_tunnel_address,
+                  uint16_t worker=0, Share share=None):
         cdef c.m13_hub_config config
         cdef bytes backend = settings.aead.encode()
         if mac.shape[0] != 6 or hub_tunnel_address.shape[0] != 4:
@@ -45,14 +62,16 @@ cdef class Hub:
         memcpy(config.path.mac, &mac[0], 6)
         memcpy(config.path.hub_tunnel_address, &hub_tunnel_address[0], 4)
         config.xdp = socket.ptr
-        config.umem = <uint8_t *>socket.umem.ptr
+        config.umem = <uint8_t *>socket.umem.ptr + socket.first_byte
+        config.path.worker = worker
+        config.share = share.ptr if share is not None else NULL
         config.channel = channel.ptr
         config.page = <m13_stats_page *><uintptr_t>page.address
         config.tun_fd = tun_fd
         config.worker_core = settings.worker_core
         config.tun_core = settings.tun_core
         check(c.m13_hub_create(&self.ptr, &config), "data plane")
-        self.kept = (socket, channel, page, backend)
+        self.kept = (socket, channel, page, backend, share)
 
     @property
     def aead_backend(self):

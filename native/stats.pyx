@@ -25,6 +25,7 @@ WRITER_COUNT = c.M13_STATS_WRITERS
 WRITER_BYTES = sizeof(c.m13_stats_writer)
 WRITER_WORKER = c.M13_WRITER_WORKER
 WRITER_TUN = c.M13_WRITER_TUN
+WRITERS_WORKER = c.M13_WRITERS_WORKER
 # The arrays of a writer, each with the group of fields that names its cells.
 WRITER_ARRAYS = (
     Array("counter", "counter", c.M13_WRITER_COUNTER_OFFSET),
@@ -36,4 +37,5 @@ WRITER_ARRAYS = (
 
 PEERS_OFFSET = c.M13_PAGE_PEERS_OFFSET
 PEER_COUNT = c.M13_STATS_PEERS
+PEERS_WORKER = c.M13_STATS_PEERS_WORKER
 PEER_BYTES = sizeof(c.m13_stats_peer)

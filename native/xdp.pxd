@@ -7,6 +7,8 @@ cdef class Socket:
     cdef c.m13_xdp *ptr
     cdef readonly Umem umem
     cdef readonly uint32_t frame_bytes
+    cdef readonly uint64_t first_byte
+    cdef readonly Socket sharing
     cdef object __weakref__
 
     cdef c.m13_xdp *open(self) except NULL

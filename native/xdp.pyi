@@ -5,6 +5,8 @@ from native.umem import Umem
 class Socket:
     umem: Umem
     frame_bytes: int
+    first_byte: int
+    sharing: Socket | None
     def __init__(
         self,
         umem: Umem,
@@ -15,6 +17,8 @@ class Socket:
         slots: int = 2048,
         zero_copy: bool = True,
         generic: bool = False,
+        sharing: Socket | None = None,
+        first_byte: int = 0,
     ) -> None: ...
     @property
     def zero_copy(self) -> bool: ...

@@ -10,16 +10,20 @@ cdef enum:
 
 
 cdef class Socket:
-    """The socket of one queue, over `umem`. The interface is looked up in the caller's netns."""
+    """The socket of one queue, over `umem`. The interface is looked up in the caller's netns. A
+    second queue's socket names the first as `sharing`, and where its share of the memory begins:
+    addresses and frame numbers count from there. It is closed before the first."""
 
     def __cinit__(self, Umem umem not None, str interface not None, uint32_t queue=0, *,
                   uint32_t frame_bytes=4096, uint32_t slots=2048, bint zero_copy=True,
-                  bint generic=False):
+                  bint generic=False, Socket sharing=None, uint64_t first_byte=0):
         cdef bytes name = interface.encode()
+        cdef c.m13_xdp *other = NULL if sharing is None else sharing.open()
         cdef c.m13_xdp_config config = c.m13_xdp_config(
             interface=name, queue=queue, umem=umem.ptr, umem_bytes=umem.bytes,
             frame_bytes=frame_bytes, fill_slots=slots, completion_slots=slots,
             receive_slots=slots, transmit_slots=slots, try_zero_copy=zero_copy, generic=generic,
+            sharing=other, first_byte=first_byte,
         )
         cdef int error
         with nogil:
@@ -27,6 +31,8 @@ cdef class Socket:
         if error:
             raise OSError(-error, f"AF_XDP socket on {interface} queue {queue}")
         self.frame_bytes = frame_bytes
+        self.first_byte = first_byte
+        self.sharing = sharing
         self.umem = umem
         umem.children.add(self)
 
@@ -55,7 +61,7 @@ cdef class Socket:
         """A list of (address, packet); the frames belong to the caller."""
         cdef c.m13_xdp_frame frames[BATCH]
         cdef uint32_t count = c.m13_xdp_receive(self.open(), frames, BATCH)
-        cdef const uint8_t *memory = <const uint8_t *>self.umem.ptr
+        cdef const uint8_t *memory = <const uint8_t *>self.umem.ptr + self.first_byte
         return [
             (frames[i].address, memory[frames[i].address:frames[i].address + frames[i].length])
             for i in range(count)
@@ -84,9 +90,9 @@ cdef class Socket:
         cdef uint32_t length = <uint32_t>len(packet)
         if length == 0 or address % self.frame_bytes + length > self.frame_bytes:
             raise ValueError("a packet must be in one frame, and not empty")
-        if address + length > self.umem.bytes:
+        if self.first_byte + address + length > self.umem.bytes:
             raise ValueError("address outside the packet memory")
-        memcpy(<uint8_t *>self.umem.ptr + address, <const char *>packet, length)
+        memcpy(<uint8_t *>self.umem.ptr + self.first_byte + address, <const char *>packet, length)
         return c.m13_xdp_frame(address=address, length=length)
 
     def kick(self):

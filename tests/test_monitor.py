@@ -34,6 +34,7 @@ with TelemetryPage.create("hub", sys.argv[1]) as page:
     memory = (ctypes.c_char * PAGE_TYPE.itemsize).from_address(page.address)
     record = np.ndarray((), PAGE_TYPE, memory)
     record["state"] = 3
+    record["writers"]["gauge"]["peers_established"][0] = 40
     record["peers"]["state"][:40] = 3
     record["peers"]["name"][0] = b"[red]kria"
     page.fields["interface_name"] = "eth7"

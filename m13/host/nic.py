@@ -59,25 +59,25 @@ def inspect(name: str) -> Nic:
     )
 
 
-def prepare(journal: Journal, name: str) -> list[str]:
-    """One receive queue, so that steering needs one socket; VLAN tags left in the packet, where
-    the XDP program looks for them. Returns notes on what the driver would not do."""
-    notes = [collapse_channels(journal, name), stop_vlan_stripping(journal, name)]
+def prepare(journal: Journal, name: str, queues: int = 1) -> list[str]:
+    """As many receive queues as there are workers, each with its socket; VLAN tags left in the
+    packet, where the XDP program looks for them. Returns notes on what the driver would not do."""
+    notes = [collapse_channels(journal, name, queues), stop_vlan_stripping(journal, name)]
     return [note for note in notes if note is not None]
 
 
-def collapse_channels(journal: Journal, name: str) -> str | None:
-    """One combined channel, or one receive channel where the driver keeps them apart."""
+def collapse_channels(journal: Journal, name: str, queues: int = 1) -> str | None:
+    """That many combined channels, or receive channels where the driver keeps them apart."""
     with _ethtool(name) as ethtool:
         try:
             channels = ethtool.get_channels()
             field = "combined_count" if channels.max_combined else "rx_count"
             old = getattr(channels, field)
             key = f"{name} {field}"
-            if old <= 1 and not journal.is_shared("nic.channels", key):
+            if old <= queues and not journal.is_shared("nic.channels", key):
                 return None
             token = journal.record("nic.channels", key=key, name=name, field=field, old=old)
-            setattr(channels, field, 1)
+            setattr(channels, field, queues)
         except (OSError, EthtoolError) as error:
             return f"{name}: channels cannot be read: {_reason(error)}"
         try:

@@ -15,6 +15,7 @@ from pyroute2.netlink.exceptions import NetlinkError
 from m13.errors import HostError, UsageError
 
 IFF_TUN = 0x0001
+IFF_MULTI_QUEUE = 0x0100
 IFF_NO_PI = 0x1000
 IFF_VNET_HDR = 0x4000
 IFF_TUN_EXCL = 0x8000
@@ -44,6 +45,8 @@ class Tun:
         check_name(name)
         self.name = name
         self.takes_large_udp = False
+        self._flags, self._blocking = flags, blocking
+        self._queues: list[int] = []  # but the first
         self.fd = _open(name, flags, blocking)
         try:
             with IPRoute() as netlink:
@@ -68,9 +71,17 @@ class Tun:
 
     def close(self) -> None:
         """The device goes, and its addresses and routes with it."""
+        while self._queues:
+            os.close(self._queues.pop())
         if self.fd >= 0:
             os.close(self.fd)
             self.fd = -1
+
+    def add_queue(self) -> int:
+        """A further descriptor, of a device made with IFF_MULTI_QUEUE; closed with it. The kernel
+        gives a flow's packets to the queue that the flow's last packet was written to."""
+        self._queues.append(_open(self.name, self._flags, self._blocking, exclusive=False))
+        return self._queues[-1]
 
     def up(self) -> None:
         self._set(state="up")
@@ -145,7 +156,7 @@ class Tun:
                 raise _refused(self.name, str(changes), error) from error
 
 
-def _open(name: str, flags: int, blocking: bool) -> int:
+def _open(name: str, flags: int, blocking: bool, exclusive: bool = True) -> int:
     try:
         descriptor = os.open(
             "/dev/net/tun", os.O_RDWR | os.O_CLOEXEC | (0 if blocking else os.O_NONBLOCK)
@@ -153,7 +164,8 @@ def _open(name: str, flags: int, blocking: bool) -> int:
     except OSError as error:
         raise HostError(f"no /dev/net/tun ({error.strerror}): run as root, modprobe tun") from error
     # EXCL: never take over a persistent device that somebody else made.
-    request = struct.pack("16sH22x", name.encode(), IFF_TUN | IFF_NO_PI | IFF_TUN_EXCL | flags)
+    flags |= IFF_TUN | IFF_NO_PI | (IFF_TUN_EXCL if exclusive else 0)
+    request = struct.pack("16sH22x", name.encode(), flags)
     try:
         fcntl.ioctl(descriptor, TUNSETIFF, request)
     except OSError as error:

@@ -31,6 +31,7 @@
     _(counter_exhausted, "session reached the hard stop of its counter")                           \
     _(tun_ring_full, "ring to the TUN thread is full")                                             \
     _(tun_write, "the kernel refused a packet written to the TUN")                                 \
+    _(worker_ring_full, "ring to the worker that has the peer is full")                            \
     _(queue_full, "scheduler queue is full")                                                       \
     _(no_frame, "the slab had no frame")                                                           \
     _(send_failed, "the kernel refused a datagram")                                                \

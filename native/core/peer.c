@@ -124,12 +124,30 @@ static void leave_maps(struct m13_peers *peers, const struct m13_peer *peer)
     m13_map_remove(&peers->by_endpoint,
                    m13_peer_endpoint_key(peer->endpoint.address, peer->endpoint.port), peer->slot);
     m13_map_remove(&peers->by_mac, m13_peer_mac_key(peer->mac), peer->slot);
+    if (peers->directory)
+        m13_directory_remove_mac(peers->directory, m13_peer_mac_key(peer->mac), peers->worker);
 }
 
 static void leave_pending(struct m13_peers *peers, const struct m13_peer *peer)
 {
     peers->pending--;
     peers->pending_without_cookie -= !peer->handshake.has_cookie;
+}
+
+/* 256 of all workers, when there are several. */
+static bool enter_established(struct m13_peers *peers)
+{
+    bool has_room = peers->directory ? m13_directory_enter(peers->directory)
+                                     : peers->established < M13_PEERS_ESTABLISHED_MAX;
+    peers->established += has_room;
+    return has_room;
+}
+
+static void leave_established(struct m13_peers *peers)
+{
+    peers->established--;
+    if (peers->directory)
+        m13_directory_leave(peers->directory);
 }
 
 void m13_peers_release(struct m13_peers *peers, struct m13_aead *aead, uint16_t slot)
@@ -142,7 +160,7 @@ void m13_peers_release(struct m13_peers *peers, struct m13_aead *aead, uint16_t 
     if (is_pending(peer))
         leave_pending(peers, peer);
     else
-        peers->established--;
+        leave_established(peers);
     m13_peer_forget_sessions(peer, aead);
     m13_frag_reset(&peer->frag);
     uint8_t *message = peer->handshake.message;
@@ -166,8 +184,11 @@ void m13_peers_assign(struct m13_peers *peers, uint16_t slot, const struct m13_p
                       uint32_t count)
 {
     struct m13_peer *peer = &peers->slots[slot];
-    for (uint32_t i = 0; i < peer->prefix_count; i++)
+    for (uint32_t i = 0; i < peer->prefix_count; i++) {
         m13_prefix_remove(&peers->prefixes, &peer->prefixes[i], slot);
+        if (peers->directory)
+            m13_directory_remove_prefix(peers->directory, &peer->prefixes[i], peers->worker);
+    }
     peer->prefix_count = 0;
     for (uint32_t i = 0; i < count; i++) {
         if (m13_prefix_holder(&peers->prefixes, &prefixes[i]) != M13_PREFIX_NONE)
@@ -175,6 +196,8 @@ void m13_peers_assign(struct m13_peers *peers, uint16_t slot, const struct m13_p
         peer->prefixes[peer->prefix_count++] = prefixes[i];
         /* has room for all of all peers */
         (void)m13_prefix_set(&peers->prefixes, &prefixes[i], slot);
+        if (peers->directory)
+            m13_directory_set_prefix(peers->directory, &prefixes[i], peers->worker);
     }
 }
 
@@ -203,10 +226,9 @@ bool m13_peers_establish(struct m13_peers *peers, struct m13_aead *aead, uint16_
     struct m13_peer *peer = &peers->slots[slot];
     release_holders(peers, aead, slot, fingerprint, prefixes, count);
     if (is_pending(peer)) {
-        if (peers->established >= M13_PEERS_ESTABLISHED_MAX)
+        if (!enter_established(peers))
             return false;
         leave_pending(peers, peer);
-        peers->established++;
     }
     if (memcmp(peer->fingerprint, fingerprint, 32) != 0)
         m13_peer_forget_sessions(peer, aead); /* another node behind the same address and port */
@@ -217,6 +239,8 @@ bool m13_peers_establish(struct m13_peers *peers, struct m13_aead *aead, uint16_
     /* a MAC that another peer has stays with it */
     if (m13_map_find(&peers->by_mac, m13_peer_mac_key(peer->mac)) == M13_MAP_NONE)
         (void)m13_map_set(&peers->by_mac, m13_peer_mac_key(peer->mac), slot);
+    if (peers->directory)
+        m13_directory_set_mac(peers->directory, m13_peer_mac_key(peer->mac), peers->worker);
     return true;
 }
 

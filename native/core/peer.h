@@ -12,6 +12,7 @@
 #include <stdbool.h>
 #include <stdint.h>
 
+#include "directory.h"
 #include "frag.h"
 #include "map.h"
 #include "prefix.h"
@@ -29,7 +30,7 @@
 #define M13_SESSION_OVERLAP_NS        5000000000ull /* §5: a replaced key still receives for 5 s */
 
 _Static_assert(M13_PEER_NONE == M13_PREFIX_NONE, "one word for no slot");
-_Static_assert(M13_PEER_SLOTS == M13_STATS_PEERS, "a telemetry row for each slot");
+_Static_assert(M13_PEER_SLOTS == M13_STATS_PEERS_WORKER, "a telemetry row for each slot");
 
 /* Where a peer is; address, port as on the wire. */
 struct m13_endpoint {
@@ -110,6 +111,8 @@ struct m13_peers {
     struct m13_map by_endpoint;
     struct m13_map by_mac;
     struct m13_prefix_table prefixes;
+    struct m13_directory *directory; /* of all workers of the hub; NULL: there is but one */
+    uint16_t worker;                 /* which of them has this table */
 };
 
 /* count: 1..M13_PEER_SLOTS. seed: random. */

@@ -89,4 +89,39 @@ static inline uint32_t m13_ring_pop(struct m13_ring *ring, void *elements, uint3
     return count;
 }
 
+/* single producer: where the next element is to be built in place, NULL when the ring is full; it
+ * is the consumer's after commit */
+static inline void *m13_ring_reserve(struct m13_ring *ring)
+{
+    uint32_t tail = atomic_load_explicit(&ring->tail, memory_order_relaxed);
+    if (tail - ring->head_seen > ring->mask && !m13_ring_space(ring))
+        return NULL;
+    return ring->elements + (size_t)(tail & ring->mask) * ring->element_bytes;
+}
+
+static inline void m13_ring_commit(struct m13_ring *ring)
+{
+    uint32_t tail = atomic_load_explicit(&ring->tail, memory_order_relaxed);
+    atomic_store_explicit(&ring->tail, tail + 1, memory_order_release);
+}
+
+/* single consumer: the oldest element in place, NULL when there is none; it is the producer's
+ * again after release */
+static inline const void *m13_ring_peek(struct m13_ring *ring)
+{
+    uint32_t head = atomic_load_explicit(&ring->head, memory_order_relaxed);
+    if (head == ring->tail_seen) {
+        ring->tail_seen = atomic_load_explicit(&ring->tail, memory_order_acquire);
+        if (head == ring->tail_seen)
+            return NULL;
+    }
+    return ring->elements + (size_t)(head & ring->mask) * ring->element_bytes;
+}
+
+static inline void m13_ring_release(struct m13_ring *ring)
+{
+    uint32_t head = atomic_load_explicit(&ring->head, memory_order_relaxed);
+    atomic_store_explicit(&ring->head, head + 1, memory_order_release);
+}
+
 #endif

@@ -13,10 +13,14 @@
 
 #define M13_STATS_MAGIC   0x535441545333314Dull /* "M13STATS" */
 #define M13_STATS_VERSION 1
-#define M13_STATS_WRITERS 2 /* worker or reactor, TUN thread */
-#define M13_STATS_PEERS   320
+/* For each worker of a hub: the worker (or a reactor) and its TUN thread. */
+#define M13_STATS_WORKERS_MAX  8
+#define M13_STATS_WRITERS      (2 * M13_STATS_WORKERS_MAX)
+#define M13_STATS_PEERS_WORKER 320
+#define M13_STATS_PEERS        (M13_STATS_PEERS_WORKER * M13_STATS_WORKERS_MAX)
 
-enum m13_stats_writer_index { M13_WRITER_WORKER, M13_WRITER_TUN };
+/* Of the first worker; the others' follow in pairs. */
+enum m13_stats_writer_index { M13_WRITER_WORKER, M13_WRITER_TUN, M13_WRITERS_WORKER };
 
 #define M13_COUNTERS(_)                                                                            \
     _(received_packets, "frames taken from the network")                                           \
@@ -47,6 +51,7 @@ enum m13_stats_writer_index { M13_WRITER_WORKER, M13_WRITER_TUN };
     _(keepalives_received, "sealed keepalives opened")                                             \
     _(keepalives_sent, "sealed keepalives sent")                                                   \
     _(endpoint_changes, "peers that moved to another address")                                     \
+    _(handed_on, "packets passed to the worker that has their peer")                               \
     _(loops, "turns of the thread's loop")                                                         \
     _(sleeps, "times the thread went to sleep")
 
@@ -140,7 +145,7 @@ struct m13_stats_page {
     char pqc_provider[32];
     char memory[32]; /* huge pages or not */
     /* written by the worker, once a tick */
-    alignas(64) uint32_t state;
+    alignas(64) uint32_t state; /* node; a hub's follows from its peers */
     uint32_t reserved;
     uint64_t tick_ns;
     uint64_t session_up_ns;  /* node: CLOCK_MONOTONIC of the first session's establishment */

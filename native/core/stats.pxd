@@ -6,6 +6,7 @@ cdef extern from "stats.h" nogil:
         M13_STATS_VERSION
         M13_STATS_WRITERS
         M13_STATS_PEERS
+        M13_STATS_PEERS_WORKER
         M13_COUNTER_COUNT
         M13_DROP_COUNT
         M13_GAUGE_COUNT
@@ -17,6 +18,7 @@ cdef extern from "stats.h" nogil:
     enum m13_stats_writer_index:
         M13_WRITER_WORKER
         M13_WRITER_TUN
+        M13_WRITERS_WORKER
 
     struct m13_stats_writer:
         pass

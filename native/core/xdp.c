@@ -25,15 +25,17 @@ static bool is_valid(const struct m13_xdp_config *config)
     return config->interface && config->umem &&
            (config->frame_bytes == 2048 || config->frame_bytes == 4096) &&
            config->umem_bytes != 0 && config->umem_bytes % config->frame_bytes == 0 &&
-           is_power_of_two(config->fill_slots) && is_power_of_two(config->completion_slots) &&
-           is_power_of_two(config->receive_slots) && is_power_of_two(config->transmit_slots);
+           config->first_byte % config->frame_bytes == 0 &&
+           config->first_byte < config->umem_bytes && is_power_of_two(config->fill_slots) &&
+           is_power_of_two(config->completion_slots) && is_power_of_two(config->receive_slots) &&
+           is_power_of_two(config->transmit_slots);
 }
 
 static void close_socket(struct m13_xdp *xdp)
 {
     if (xdp->socket)
         xsk_socket__delete(xdp->socket);
-    if (xdp->umem)
+    if (xdp->umem && xdp->owns_umem)
         xsk_umem__delete(xdp->umem);
     xdp->socket = NULL;
     xdp->umem = NULL;
@@ -53,10 +55,19 @@ static int bind_socket(struct m13_xdp *xdp, const struct m13_xdp_config *config,
         .libxdp_flags = XSK_LIBXDP_FLAGS__INHIBIT_PROG_LOAD,
         .bind_flags = copy_flag | XDP_USE_NEED_WAKEUP,
     };
-    int error = xsk_umem__create(&xdp->umem, config->umem, config->umem_bytes, &xdp->fill,
-                                 &xdp->completion, &umem);
+    int error = 0;
 
-    if (!error)
+    xdp->owns_umem = !config->sharing;
+    if (config->sharing)
+        xdp->umem = config->sharing->umem;
+    else
+        error = xsk_umem__create(&xdp->umem, config->umem, config->umem_bytes, &xdp->fill,
+                                 &xdp->completion, &umem);
+    if (!error && config->sharing)
+        error = xsk_socket__create_shared(&xdp->socket, config->interface, config->queue, xdp->umem,
+                                          &xdp->receive, &xdp->transmit, &xdp->fill,
+                                          &xdp->completion, &socket);
+    else if (!error)
         error = xsk_socket__create(&xdp->socket, config->interface, config->queue, xdp->umem,
                                    &xdp->receive, &xdp->transmit, &socket);
     if (error)
@@ -79,6 +90,11 @@ static int bind_patiently(struct m13_xdp *xdp, const struct m13_xdp_config *conf
 
 static int bind_best(struct m13_xdp *xdp, const struct m13_xdp_config *config)
 {
+    if (config->sharing) { /* how the umem was bound first holds for all its sockets */
+        xdp->zero_copy = config->sharing->zero_copy;
+        xdp->zero_copy_error = config->sharing->zero_copy_error;
+        return bind_patiently(xdp, config, 0);
+    }
     if (config->try_zero_copy && !config->generic) {
         xdp->zero_copy_error = bind_patiently(xdp, config, XDP_ZEROCOPY);
         xdp->zero_copy = xdp->zero_copy_error == 0;
@@ -110,6 +126,7 @@ int m13_xdp_create(struct m13_xdp **out, const struct m13_xdp_config *config)
     if (!xdp)
         return -ENOMEM;
     xdp->frame_shift = (uint32_t)__builtin_ctz(config->frame_bytes);
+    xdp->first_byte = config->first_byte;
     error = bind_best(xdp, config);
     if (error) {
         free(xdp);

@@ -19,7 +19,7 @@
 #include <sys/socket.h>
 #include <xdp/xsk.h>
 
-/* A packet: where it starts in the packet memory, and its length. */
+/* A packet: where it starts in this socket's share of the packet memory, and its length. */
 struct m13_xdp_frame {
     uint64_t address;
     uint32_t length;
@@ -37,6 +37,10 @@ struct m13_xdp_config {
     uint32_t transmit_slots;
     bool try_zero_copy;
     bool generic; /* the program is attached in generic mode: zero-copy cannot work */
+    /* Another queue's socket over the same umem, which it outlives this one; NULL: none. Frames are
+     * numbered from `first_byte` of the umem, where this socket's share of it begins. */
+    struct m13_xdp *sharing;
+    uint64_t first_byte; /* a multiple of frame_bytes */
 };
 
 struct m13_xdp {
@@ -46,6 +50,7 @@ struct m13_xdp {
     struct xsk_ring_prod transmit;
     struct xsk_ring_cons completion;
     uint32_t frame_shift;
+    uint64_t first_byte; /* where frame 0 begins */
     int fd;
     /* cold: set at bring-up */
     uint32_t transmit_budget; /* packets one kick sends in copy mode */
@@ -53,6 +58,7 @@ struct m13_xdp {
     int zero_copy_error; /* why zero-copy was not had: 0 (had, or not tried) or -errno */
     struct xsk_socket *socket;
     struct xsk_umem *umem;
+    bool owns_umem;
 };
 
 struct m13_xdp_statistics {
@@ -84,7 +90,8 @@ static inline uint32_t m13_xdp_receive(struct m13_xdp *xdp, struct m13_xdp_frame
     for (uint32_t i = 0; i < count; i++) {
         const struct xdp_desc *slot = xsk_ring_cons__rx_desc(&xdp->receive, first + i);
 
-        out[i] = (struct m13_xdp_frame){.address = slot->addr, .length = slot->len};
+        out[i] =
+            (struct m13_xdp_frame){.address = slot->addr - xdp->first_byte, .length = slot->len};
     }
     if (count)
         xsk_ring_cons__release(&xdp->receive, count);
@@ -108,7 +115,8 @@ static inline void m13_xdp_refill(struct m13_xdp *xdp, const uint32_t *frames, u
     assert(reserved == count);
     (void)reserved;
     for (uint32_t i = 0; i < count; i++)
-        *xsk_ring_prod__fill_addr(&xdp->fill, first + i) = (uint64_t)frames[i] << xdp->frame_shift;
+        *xsk_ring_prod__fill_addr(&xdp->fill, first + i) =
+            xdp->first_byte + ((uint64_t)frames[i] << xdp->frame_shift);
     xsk_ring_prod__submit(&xdp->fill, count);
 }
 
@@ -119,8 +127,8 @@ static inline uint32_t m13_xdp_reclaim(struct m13_xdp *xdp, uint32_t *frames, ui
     uint32_t count = xsk_ring_cons__peek(&xdp->completion, max, &first);
 
     for (uint32_t i = 0; i < count; i++)
-        frames[i] =
-            m13_xdp_frame_number(xdp, *xsk_ring_cons__comp_addr(&xdp->completion, first + i));
+        frames[i] = m13_xdp_frame_number(
+            xdp, *xsk_ring_cons__comp_addr(&xdp->completion, first + i) - xdp->first_byte);
     if (count)
         xsk_ring_cons__release(&xdp->completion, count);
     return count;
@@ -150,7 +158,8 @@ static inline void m13_xdp_transmit(struct m13_xdp *xdp, const struct m13_xdp_fr
         assert(frames[i].length > 0);
         assert(m13_xdp_frame_number(xdp, frames[i].address) ==
                m13_xdp_frame_number(xdp, frames[i].address + frames[i].length - 1));
-        *slot = (struct xdp_desc){.addr = frames[i].address, .len = frames[i].length};
+        *slot =
+            (struct xdp_desc){.addr = xdp->first_byte + frames[i].address, .len = frames[i].length};
     }
     xsk_ring_prod__submit(&xdp->transmit, count);
 }

@@ -20,6 +20,8 @@ cdef extern from "xdp.h" nogil:
         uint32_t transmit_slots
         bool try_zero_copy
         bool generic
+        m13_xdp *sharing
+        uint64_t first_byte
 
     struct m13_xdp:
         uint32_t frame_shift

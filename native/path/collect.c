@@ -1,6 +1,7 @@
 /* Packets from the TUN find their peer: on the hub by inner destination, on the node the hub. */
 #include "inner.h"
 #include "path.h"
+#include "share.h"
 
 void m13_collect(struct m13_path *path, struct m13_packet *packet, const uint8_t *inner,
                  uint32_t inner_bytes, uint32_t segment_bytes)
@@ -16,6 +17,8 @@ void m13_collect(struct m13_path *path, struct m13_packet *packet, const uint8_t
     }
     uint16_t slot =
         path->config.is_hub ? m13_inner_find_destination(&path->peers.prefixes, inner) : 0;
+    if (slot == M13_PEER_NONE && m13_share_give_inner(path, packet, inner, inner_bytes))
+        return;
     if (slot == M13_PEER_NONE) {
         m13_drop(path, packet, M13_DROP_no_route);
         return;

@@ -45,6 +45,8 @@ int m13_hub_create(struct m13_hub **out, const struct m13_hub_config *config)
         error = m13_doorbell_init(&hub->worker_bell);
     if (!error)
         error = m13_doorbell_init(&hub->tun_bell);
+    if (!error && config->share)
+        m13_share_join(config->share, &hub->path, &hub->worker_bell);
     if (error) {
         m13_hub_destroy(hub);
         return error;

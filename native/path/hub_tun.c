@@ -11,7 +11,8 @@
 
 static struct m13_stats_writer *stats_of(struct m13_hub *hub)
 {
-    return &hub->config.page->writers[M13_WRITER_TUN];
+    uint32_t first = hub->config.path.worker * M13_WRITERS_WORKER;
+    return &hub->config.page->writers[first + M13_WRITER_TUN];
 }
 
 static uint8_t *packet_memory(const struct m13_hub *hub, const struct m13_tun_packet *packet)

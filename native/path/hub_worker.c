@@ -151,6 +151,19 @@ static void fill_vector(struct m13_hub *hub, const struct m13_xdp_frame *frames,
     m13_stats_add(hub->path.stats, M13_STAT_received_bytes, bytes);
 }
 
+void m13_hub_work_vector(struct m13_hub *hub, uint64_t cycles)
+{
+    m13_parse(&hub->path, &hub->vector);
+    cycles = stage_done(hub, M13_STAGE_parse, cycles);
+    m13_open(&hub->path, &hub->vector);
+    cycles = stage_done(hub, M13_STAGE_open, cycles);
+    m13_classify(&hub->path, &hub->vector);
+    cycles = stage_done(hub, M13_STAGE_classify, cycles);
+    deliver(hub);
+    give_back(hub);
+    (void)stage_done(hub, M13_STAGE_deliver, cycles);
+}
+
 static uint32_t receive(struct m13_hub *hub)
 {
     struct m13_xdp_frame frames[M13_VECTOR_PACKETS];
@@ -162,15 +175,7 @@ static uint32_t receive(struct m13_hub *hub)
         hub->fill_outstanding -= count;
         uint64_t cycles = m13_clock_cycles();
         fill_vector(hub, frames, count);
-        m13_parse(&hub->path, &hub->vector);
-        cycles = stage_done(hub, M13_STAGE_parse, cycles);
-        m13_open(&hub->path, &hub->vector);
-        cycles = stage_done(hub, M13_STAGE_open, cycles);
-        m13_classify(&hub->path, &hub->vector);
-        cycles = stage_done(hub, M13_STAGE_classify, cycles);
-        deliver(hub);
-        give_back(hub);
-        (void)stage_done(hub, M13_STAGE_deliver, cycles);
+        m13_hub_work_vector(hub, cycles);
         total += count;
     } while (count == M13_VECTOR_PACKETS && total < M13_HUB_BATCH);
     return total;
@@ -221,14 +226,10 @@ static uint32_t take_from_tun(struct m13_hub *hub, struct m13_tun_packet *packet
     return count;
 }
 
-static uint32_t collect(struct m13_hub *hub)
+void m13_hub_send_inner(struct m13_hub *hub, const struct m13_tun_packet *packets, uint32_t count)
 {
-    struct m13_tun_packet packets[M13_VECTOR_PACKETS];
-    uint32_t count = take_from_tun(hub, packets);
-    hub->vector.count = count;
-    if (!count)
-        return 0;
     uint64_t cycles = m13_clock_cycles();
+    hub->vector.count = count;
     for (uint32_t i = 0; i < count; i++) {
         uint8_t *inner = frame_memory(hub, packets[i].frame) + packets[i].offset;
         hub->vector.packets[i] =
@@ -250,6 +251,14 @@ static uint32_t collect(struct m13_hub *hub)
     }
     give_back(hub);
     (void)stage_done(hub, M13_STAGE_transmit, cycles);
+}
+
+static uint32_t collect(struct m13_hub *hub)
+{
+    struct m13_tun_packet packets[M13_VECTOR_PACKETS];
+    uint32_t count = take_from_tun(hub, packets);
+    if (count)
+        m13_hub_send_inner(hub, packets, count);
     return count;
 }
 
@@ -321,7 +330,7 @@ static void wait_for_work(struct m13_hub *hub)
         {.fd = hub->path.channel->answer_fd, .events = POLLIN},
         {.fd = thread_reads ? -1 : hub->config.tun_fd, .events = POLLIN},
     };
-    if (!m13_ring_count(&hub->from_tun) && !atomic_load(&hub->stop)) {
+    if (!m13_ring_count(&hub->from_tun) && !m13_hub_shared_waits(hub) && !atomic_load(&hub->stop)) {
         uint64_t now = m13_clock_now_ns();
         uint64_t wait = hub->next_tick_ns > now ? hub->next_tick_ns - now : 0;
         /* packets the link did not take yet are offered again soon */
@@ -352,6 +361,7 @@ uint32_t m13_hub_turn(struct m13_hub *hub, bool leaving)
         tick(hub);
     }
     work += receive(hub);
+    work += m13_hub_work_on_shared(hub);
     if (!leaving)
         work += m13_hub_answers(&hub->path);
     transmit(hub);

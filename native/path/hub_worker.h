@@ -18,6 +18,7 @@
 #include "offload.h"
 #include "path.h"
 #include "sched.h"
+#include "share.h"
 #include "slab.h"
 #include "thread.h"
 #include "xdp.h"
@@ -56,8 +57,9 @@ struct m13_hub_config {
     uint8_t *umem;       /* M13_HUB_UMEM_BYTES */
     struct m13_channel *channel;
     struct m13_stats_page *page;
-    int tun_fd;      /* non-blocking, IFF_TUN | IFF_NO_PI | IFF_VNET_HDR */
-    int worker_core; /* -1: wherever the kernel likes */
+    int tun_fd;              /* non-blocking, IFF_TUN | IFF_NO_PI | IFF_VNET_HDR */
+    struct m13_share *share; /* NULL: the only worker */
+    int worker_core;         /* -1: wherever the kernel likes */
     int tun_core;
 };
 
@@ -120,6 +122,16 @@ void m13_hub_tun_write(struct m13_hub *hub, struct m13_stats_writer *stats,
                        const struct m13_tun_packet *packets, uint32_t count);
 uint32_t m13_hub_tun_read(struct m13_hub *hub, struct m13_stats_writer *stats,
                           struct m13_tun_packet *packets);
+
+/* The worker's vector of frames that lie behind their outer headers: parse to deliver; cycles: when
+ * the work on them began. And inner packets in frames of ours: each finds its peer, is sealed and
+ * queued. Both take the frames over. */
+void m13_hub_work_vector(struct m13_hub *hub, uint64_t cycles);
+void m13_hub_send_inner(struct m13_hub *hub, const struct m13_tun_packet *packets, uint32_t count);
+
+/* The worker's turn with what other workers handed on; how much it was, and whether more waits. */
+uint32_t m13_hub_work_on_shared(struct m13_hub *hub);
+bool m13_hub_shared_waits(struct m13_hub *hub);
 
 /* The worker's turn with XDP's completion and fill rings; also fills them at creation. */
 void m13_hub_refill(struct m13_hub *hub);

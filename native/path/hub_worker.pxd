@@ -4,6 +4,17 @@ from native.core.channel cimport m13_channel
 from native.core.xdp cimport m13_xdp
 from native.path.path cimport m13_command, m13_path, m13_path_config, m13_stats_page
 
+cdef extern from "share.h" nogil:
+    enum:
+        M13_WORKERS_MAX
+
+    struct m13_share:
+        pass
+
+    int m13_share_create(m13_share **out, uint32_t workers)
+    void m13_share_destroy(m13_share *share)
+
+
 cdef extern from "hub_worker.h" nogil:
     enum:
         M13_HUB_FRAMES
@@ -17,6 +28,7 @@ cdef extern from "hub_worker.h" nogil:
         m13_channel *channel
         m13_stats_page *page
         int tun_fd
+        m13_share *share
         int worker_core
         int tun_core
 

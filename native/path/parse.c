@@ -1,5 +1,6 @@
 /* From bytes of the network to a frame, a peer and the session that may open it. */
 #include "path.h"
+#include "share.h"
 
 static uint16_t big16(uint16_t value)
 {
@@ -49,9 +50,18 @@ void m13_parse_outer(struct m13_path *path, struct m13_packet *packet, uint8_t *
     memcpy(packet->source.mac, outer->ethernet.source, 6);
 }
 
+static bool is_known(const struct m13_path *path, const struct m13_packet *packet)
+{
+    return m13_peers_find_endpoint(&path->peers, packet->source.address, packet->source.port) !=
+           M13_PEER_NONE;
+}
+
 static void parse_clear(struct m13_path *path, struct m13_packet *packet)
 {
     const struct m13_wire_header *header = &packet->frame->header;
+    /* a peer that moved to another queue is still the other worker's, its next handshake too */
+    if (path->may_hand_on && !is_known(path, packet) && m13_share_give_frame(path, packet))
+        return;
     if (path->leaving.begun) {
         m13_drop(path, packet, M13_DROP_shutdown);
     } else if (header->flags == M13_FLAGS_HANDSHAKE) {
@@ -86,6 +96,8 @@ static uint16_t find_peer(const struct m13_path *path, const struct m13_packet *
 static void parse_sealed(struct m13_path *path, struct m13_packet *packet)
 {
     packet->peer = find_peer(path, packet);
+    if (packet->peer == M13_PEER_NONE && m13_share_give_frame(path, packet))
+        return;
     if (packet->peer == M13_PEER_NONE) {
         m13_drop(path, packet, M13_DROP_unknown_peer);
         return;

@@ -45,7 +45,7 @@ int m13_path_init(struct m13_path *path, const struct m13_path_config *config, u
     path->direction = config->is_hub ? M13_HUB_TO_NODE : M13_NODE_TO_HUB;
     path->channel = channel;
     path->page = page;
-    path->stats = &page->writers[M13_WRITER_WORKER];
+    path->stats = &page->writers[config->worker * M13_WRITERS_WORKER + M13_WRITER_WORKER];
     path->now_ns = m13_clock_now_ns();
     m13_path_set_keepalive(path, config->keepalive_ms);
     if (RAND_bytes((uint8_t *)seeds, sizeof seeds) != 1)

@@ -124,6 +124,7 @@ struct m13_path_config {
     bool accept_v2; /* hub */
     bool hexdump;
     bool large_udp;            /* the TUN takes and gives large UDP packets */
+    uint16_t worker;           /* hub: which of its workers, from 0 */
     bool echo;                 /* node: send tunnel packets back instead of delivering them */
     uint8_t handshake_version; /* node: 1 or 2 */
     uint8_t mac[6];            /* source MAC of our frames */
@@ -146,6 +147,8 @@ struct m13_leaving {
     uint64_t end_ns;   /* of it all */
 };
 
+struct m13_share; /* share.h */
+
 struct m13_path {
     /* hot: touched per packet by the owning worker */
     uint64_t now_ns; /* of the present turn */
@@ -154,6 +157,8 @@ struct m13_path {
     struct m13_stats_writer *stats;
     enum m13_wire_direction direction; /* ours when sealing */
     struct m13_path_config config;
+    struct m13_share *share; /* of the hub's workers; NULL: this is the only one */
+    bool may_hand_on;        /* not while working on what another worker handed on */
     /* cold: set at bring-up, or used by handshakes and control */
     uint64_t keepalive_ns;
     uint64_t timeout_ns;

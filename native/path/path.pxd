@@ -72,6 +72,7 @@ cdef extern from "path.h" nogil:
         bint accept_v2
         bint hexdump
         bint large_udp
+        uint16_t worker
         bint echo
         uint8_t handshake_version
         uint8_t mac[6]

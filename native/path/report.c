@@ -24,7 +24,7 @@ static struct m13_event describe(const struct m13_path *path, enum m13_event_kin
                                  const struct m13_peer *peer)
 {
     struct m13_event event = {.kind = kind,
-                              .peer = peer->slot,
+                              .peer = path->config.worker * M13_PEER_SLOTS + peer->slot,
                               .generation = peer->generation,
                               .time_ns = path->now_ns,
                               .prefix_bits = peer->prefix_bits};
@@ -85,7 +85,8 @@ void m13_report_frame(struct m13_path *path, const struct m13_endpoint *endpoint
 
 static void report_peer(const struct m13_path *path, const struct m13_peer *peer)
 {
-    struct m13_stats_peer *row = &path->page->peers[peer->slot];
+    uint32_t first = path->config.worker * M13_PEER_SLOTS;
+    struct m13_stats_peer *row = &path->page->peers[first + peer->slot];
     row->state = peer->state;
     if (peer->state == M13_STATE_Disconnected)
         return;
@@ -112,9 +113,5 @@ void m13_report_peers(struct m13_path *path)
         report_peer(path, &path->peers.slots[slot]);
     m13_stats_gauge(path->stats, M13_GAUGE_peers_established, path->peers.established);
     m13_stats_gauge(path->stats, M13_GAUGE_peers_pending, path->peers.pending);
-    if (path->config.is_hub)
-        path->page->state = path->peers.established ? M13_STATE_Established
-                            : path->peers.pending   ? M13_STATE_Handshaking
-                                                    : M13_STATE_Disconnected;
     path->page->tick_ns = path->now_ns;
 }

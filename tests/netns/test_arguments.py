@@ -30,6 +30,10 @@ HUB_ROWS = [
     ("wan0 --tunnel --port 65536 " + HUB_FILES, USAGE),
     ("wan0 --tunnel --listen https " + HUB_FILES, USAGE),
     ("wan0 --tunnel --single-queue 900 " + HUB_FILES, USAGE),
+    ("wan0 --tunnel --workers 0 " + HUB_FILES, USAGE),
+    ("wan0 --tunnel --workers 2 " + HUB_FILES, USAGE),  # more than it has receive queues
+    ("wan0 --tunnel --workers 2 --rx udp " + HUB_FILES, USAGE),
+    ("wan0 --tunnel --workers 2 --single-queue 0 " + HUB_FILES, USAGE),
     ("wan0 --tunnel --subnet 10.13.0.300/24 " + HUB_FILES, USAGE),
     ("wan0 --tunnel --subnet 10.13.0.0/24 " + HUB_FILES, USAGE),
     ("wan0 --tunnel --mtu 100 " + HUB_FILES, USAGE),
