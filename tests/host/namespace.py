@@ -8,6 +8,7 @@ import os
 import subprocess
 import sys
 import textwrap
+import time
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -124,6 +125,16 @@ class Namespace:
     def kill(self, process: subprocess.Popen[str]) -> None:
         process.kill()
         process.communicate(timeout=TIMEOUT_S)
+
+    def settled_picture(self) -> dict[str, Any]:
+        """When the kernel is done with what follows a link's coming up, such as its routes."""
+        last: dict[str, Any] = {}
+        until = time.monotonic() + TIMEOUT_S
+        while (picture := self.picture()) != last:
+            assert time.monotonic() < until, "the namespace does not come to rest"
+            last = picture
+            time.sleep(0.05)
+        return picture
 
     def picture(self) -> dict[str, Any]:
         return {

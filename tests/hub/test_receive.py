@@ -172,9 +172,9 @@ print(json.dumps(receive.choose(settings)))
 def test_a_veth_is_served_by_a_socket_and_unchanged(tmp_path: Path) -> None:
     with Namespace(tmp_path) as namespace:
         namespace.ip("link", "add", "ve0", "type", "veth", "peer", "ve1")
-        for name in ("ve0", "ve1"):
-            namespace.ip("link", "set", name, "up")
-        before = namespace.picture()
+        for name in ("ve0", "ve1"):  # without addresses, which would be tentative for a second
+            namespace.ip("link", "set", name, "addrgenmode", "none", "up")
+        before = namespace.settled_picture()
         chosen, said = namespace.python(CHOOSE.format(before="", name="ve0"))
         assert namespace.picture() == before
     assert chosen == "udp"
