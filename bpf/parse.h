@@ -6,6 +6,7 @@
 #include <linux/if_ether.h>
 #include <linux/in.h>
 #include <linux/ip.h>
+#include <linux/ipv6.h>
 #include <linux/udp.h>
 #include <bpf/bpf_endian.h>
 #include <bpf/bpf_helpers.h>
@@ -24,6 +25,15 @@ static __always_inline struct iphdr *parse_ipv4(struct ethhdr *ethernet, void *e
     struct iphdr *ip = (void *)(ethernet + 1);
 
     if ((void *)(ip + 1) > end || ip->version != 4 || ip->ihl < 5)
+        return NULL;
+    return ip;
+}
+
+static __always_inline struct ipv6hdr *parse_ipv6(struct ethhdr *ethernet, void *end)
+{
+    struct ipv6hdr *ip = (void *)(ethernet + 1);
+
+    if ((void *)(ip + 1) > end || ip->version != 6)
         return NULL;
     return ip;
 }
@@ -48,6 +58,19 @@ static __always_inline struct udphdr *parse_udp(struct iphdr *ip, void *end)
         return NULL;
     udp_bytes = bpf_ntohs(udp->len);
     if (udp_bytes < sizeof(*udp) || header_bytes + udp_bytes != total_bytes)
+        return NULL;
+    return udp;
+}
+
+/* A datagram that fills its packet exactly, with no extension header before it. */
+static __always_inline struct udphdr *parse_udp6(struct ipv6hdr *ip, void *end)
+{
+    struct udphdr *udp = (void *)(ip + 1);
+    __u32 payload_bytes = bpf_ntohs(ip->payload_len);
+
+    if ((void *)(udp + 1) > end || (long)payload_bytes > end - (void *)udp)
+        return NULL;
+    if (payload_bytes < sizeof(*udp) || bpf_ntohs(udp->len) != payload_bytes)
         return NULL;
     return udp;
 }

@@ -16,7 +16,7 @@
 
 /* One line per verdict: every packet is counted under exactly one of them. */
 #define M13_STEER_VERDICTS(_)                                                                      \
-    _(PASS_OTHER, "neither M13 nor IPv4 UDP")                                                      \
+    _(PASS_OTHER, "neither M13 nor UDP over IP")                                                   \
     _(PASS_MALFORMED, "headers cut short or lengths that contradict each other")                   \
     _(PASS_NOT_OURS, "UDP to an address that is not ours")                                         \
     _(PASS_FRAGMENT, "fragment of an IPv4 packet")                                                 \
@@ -30,6 +30,11 @@ enum m13_steer_verdict {
     M13_STEER_VERDICTS(M13_STEER_ENUM)
 #undef M13_STEER_ENUM
         M13_STEER_VERDICT_COUNT
+};
+
+/* Key of own_addresses: IPv4 as ::ffff:a.b.c.d (RFC 4291 §2.5.5.2). */
+struct m13_steer_address {
+    __be32 words[4];
 };
 
 /* The read-only data of the object, written once between open and load. */

@@ -12,7 +12,7 @@ from pathlib import Path
 from hub import admission, nat, receive
 from hub.plane import XDP_BYTES, Lane, Plane, SocketPlane, XdpPlane
 from hub.steering import own_addresses
-from m13 import hexdump, identity, pqc
+from m13 import endpoint, hexdump, identity, pqc
 from m13.errors import UsageError
 from m13.handshake_process import HandshakeWorker, hub_configuration
 from m13.host import cpu, hugepages, irq, nic, sysctl, tun
@@ -24,10 +24,13 @@ from m13.service import Service, Stopped, check_tun
 from m13.telemetry import TelemetryPage, TelemetryReader
 from native import event as events
 from native.channel import NOT_ADMITTED, Channel
-from native.event import Event
+from native.endpoint import IPV4, IPV6, overhead_bytes
+from native.event import MTU_MIN, Event
 
 log = logging.getLogger("m13.hub")
 HUGE_PAGE_BYTES = 2 << 20
+MTU_DEFAULT = 1400
+LINK_MTU_MAX = 0xFFFF  # as far as an IP packet can fill it
 REFUSAL_SECONDS = 60.0
 REFUSALS_KEPT = 1024
 
@@ -50,7 +53,7 @@ class Settings:
     nodes: Path
     port: int
     single_queue: int | None
-    mtu: int
+    mtu: int  # 0: as the interface leaves
     keepalive_ms: int
     handshake_versions: tuple[int, ...]
     v1_profile: str
@@ -64,6 +67,7 @@ class Settings:
     worker_core: int = -1  # these two for each worker its own
     tun_core: int = -1
     large_udp: bool = False
+    link_mtu: int = 1500  # of the interface
     rekey_seconds: int = 3660  # nodes ask by themselves at 3600
     registry: str | None = None
 
@@ -75,15 +79,10 @@ def check_interface(settings: Settings) -> nic.Nic:
             f"{settings.interface} is down; bring it up: ip link set {settings.interface} up"
         )
     if not facts.addresses:
-        raise UsageError(f"{settings.interface} has no IPv4 address that nodes could come to")
+        raise UsageError(f"{settings.interface} has no IP address that nodes could come to")
     if settings.single_queue is not None and settings.single_queue >= facts.rx_queues:
         raise UsageError(f"{settings.interface} has no receive queue {settings.single_queue}")
     check_workers(settings, facts)
-    if facts.mtu < settings.mtu + 90:
-        raise UsageError(
-            f"--mtu {settings.mtu} does not fit {settings.interface}, whose MTU {facts.mtu} leaves"
-            f" {facts.mtu - 90}"
-        )
     return facts
 
 
@@ -98,6 +97,20 @@ def check_workers(settings: Settings, facts: nic.Nic) -> None:
             f"{settings.interface} has {facts.rx_queues} receive queues, not enough for"
             f" --workers {settings.workers}"
         )
+
+
+def with_mtu(settings: Settings, facts: nic.Nic) -> Settings:
+    """Unless told, no more than the smallest headers of the interface's addresses leave; a node
+    that comes another way is told of less by CONFIG."""
+    has_ipv4 = any(":" not in address for address in facts.addresses)
+    room = facts.mtu - overhead_bytes(IPV4 if has_ipv4 else IPV6)
+    if room < max(settings.mtu, MTU_MIN):
+        raise UsageError(
+            f"--mtu {settings.mtu or MTU_MIN} does not fit {settings.interface}, whose MTU"
+            f" {facts.mtu} leaves {room}"
+        )
+    mtu = settings.mtu or min(MTU_DEFAULT, room)
+    return replace(settings, mtu=mtu, link_mtu=min(facts.mtu, LINK_MTU_MAX))
 
 
 def check_subnet(settings: Settings) -> None:
@@ -116,6 +129,7 @@ def serve(settings: Settings) -> None:
     with Service() as service, ExitStack() as stack:
         admitted = admission.begin(stack, settings, me)
         facts = check_interface(settings)
+        settings = with_mtu(settings, facts)
         configuration = hub_configuration(
             me,
             [node.entry() for node in admitted.nodes.values()],
@@ -278,7 +292,7 @@ class RunningHub:
             self._handle_event(event)
 
     def _handle_event(self, event: Event) -> None:
-        place = f"{ipaddress.IPv4Address(event.address)}:{event.port}"
+        place = endpoint.place(event.endpoint_kind, event.address, event.port)
         inner = ipaddress.IPv4Address(event.tunnel_address)
         if event.kind == events.ESTABLISHED:
             what = "session renewed" if event.detail else "session up"
@@ -323,7 +337,7 @@ class RunningHub:
         known = any(event.fingerprint)
         key = f", key {format_fingerprint(event.fingerprint)}" if known else ""
         more = f" ({unsaid} more since)" if unsaid else ""
-        address = ipaddress.IPv4Address(event.address)
+        address = endpoint.host(event.endpoint_kind, event.address)
         line = f"handshake from {address} refused: {reason}{key}{more}"
         if known and self.admitted.watch and event.detail == NOT_ADMITTED:
             self.admitted.watch.explain(event.fingerprint, line)

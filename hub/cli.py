@@ -73,7 +73,9 @@ EPILOG = (
     show_default=True,
     help="The hub's address in the tunnel, with the subnet's length.",
 )
-@click.option("--mtu", type=config.MTU, default=1400, show_default=True, help="Tunnel MTU.")
+@click.option(
+    "--mtu", type=config.MTU, help="Tunnel MTU  [default: 1400, or what the interface leaves]"
+)
 @click.option(
     "--keepalive-ms",
     type=config.KEEPALIVE_MS,
@@ -122,6 +124,7 @@ def hub(
     subnet: ipaddress.IPv4Interface,
     handshake: str,
     identity: Path,
+    mtu: int | None,
     **options: object,
 ) -> int:
     """Serve M13 nodes on IFACE: AF_XDP or a UDP socket towards them, a TUN with NAT towards the
@@ -150,6 +153,7 @@ def hub(
         tun_name=tun_name,
         subnet=subnet,
         identity=identity,
+        mtu=mtu or 0,
         handshake_versions=config.VERSIONS[handshake],
         **options,  # type: ignore[arg-type]
     )

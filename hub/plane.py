@@ -5,7 +5,6 @@ network does and builds the outer headers itself; the socket leaves them to the 
 turn moves many datagrams at once. Which is better on this machine, hub/receive.py measures.
 """
 
-import ipaddress
 import socket
 from collections.abc import Callable
 from contextlib import ExitStack
@@ -13,6 +12,7 @@ from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
 from hub.steering import Steering
+from m13 import endpoint
 from m13.errors import HostError, UsageError
 from m13.host import nic, udp_socket
 from m13.host.cpu import CorePlan
@@ -29,7 +29,6 @@ from native.umem import Umem
 from native.xdp import Socket
 
 SO_BINDTODEVICE = 25  # asm-generic/socket.h
-IP_PKTINFO = 8  # linux/in.h: to which of our addresses a datagram came
 
 
 class Plane(Protocol):
@@ -152,7 +151,7 @@ class XdpPlane:
         """The worker knows the MAC the peer's frames came from; the neighbour table knows best. A
         node that another worker had before is this one's now."""
         self.forget(event.peer)
-        address = str(ipaddress.IPv4Address(event.address))
+        address = endpoint.host(event.endpoint_kind, event.address)
         self._endpoints[event.peer] = (event.generation, address)
         self._tell_worker(address, self._neighbours.watch(address).mac)
         before = self._places.get(event.fingerprint)
@@ -176,11 +175,10 @@ class XdpPlane:
     def _tell_worker(self, address: str, mac: bytes | None) -> None:
         if mac is None:
             return
-        packed = ipaddress.IPv4Address(address).packed
-        for peer, (generation, endpoint) in self._endpoints.items():
-            if endpoint == address:
+        for peer, (generation, known) in self._endpoints.items():
+            if known == address:
                 worker, slot = divmod(peer, PEERS_WORKER)
-                self._hubs[worker].set_next_hop(slot, generation, packed, mac)
+                self._hubs[worker].set_next_hop(slot, generation, endpoint.pack(address), mac)
 
     def end(self, service: Service) -> tuple[int, int]:
         for hub in self._hubs:
@@ -211,6 +209,7 @@ class SocketPlane:
             lane.tun_fd,
             udp.fileno(),
             facts.mac,
+            family=udp.family,
             hub_tunnel_address=settings.subnet.ip.packed,
         )
         stack.callback(self._reactor.close)
@@ -241,7 +240,7 @@ class SocketPlane:
 
 def _bind(udp: socket.socket, port: int) -> None:
     try:
-        udp.bind(("0.0.0.0", port))
+        udp.bind(("::" if udp.family == socket.AF_INET6 else "0.0.0.0", port))
     except OSError as error:
         raise UsageError(f"UDP port {port} cannot be had: {error.strerror}") from error
 
@@ -249,7 +248,7 @@ def _bind(udp: socket.socket, port: int) -> None:
 def _reserve_port(port: int) -> socket.socket:
     """Holds the UDP port in the kernel: nobody else gets it, and stray packets that steering
     passes are not answered with port-unreachable."""
-    holder = socket.socket(socket.AF_INET, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC)
+    holder = udp_socket.open_serving()
     try:
         holder.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 0)
         _bind(holder, port)
@@ -261,10 +260,10 @@ def _reserve_port(port: int) -> socket.socket:
 
 def _served_socket(interface: str, port: int) -> socket.socket:
     """Like steering, serves what comes by this interface only, at any of our addresses."""
-    udp = socket.socket(socket.AF_INET, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC)
+    udp = udp_socket.open_serving()
     try:
         udp.setsockopt(socket.SOL_SOCKET, SO_BINDTODEVICE, interface.encode() + b"\0")
-        udp.setsockopt(socket.IPPROTO_IP, IP_PKTINFO, 1)
+        udp_socket.tell_local_address(udp)
         udp_socket.prepare(udp)
         _bind(udp, port)
     except OSError as error:

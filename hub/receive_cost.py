@@ -20,6 +20,7 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 
 from hub.steering import OBJECT
+from m13 import endpoint
 from m13.host import udp_socket
 from m13.host.unnamed_network import Lane, UnnamedNetwork, run
 from native import burst
@@ -200,7 +201,7 @@ class _Bench:
 
     def _steered(self, mode: str) -> Socket:
         steer = self._stack.enter_context(Steer(str(OBJECT), PORT))
-        steer.add_address(socket.inet_aton(TO_XDP.target_address))
+        steer.add_address(endpoint.pack(TO_XDP.target_address))
         steer.attach(socket.if_nametoindex(TO_XDP.target), mode)
         xdp = self._xdp_socket(TO_XDP.target, mode)
         steer.set_socket(0, xdp.fileno())

@@ -11,11 +11,13 @@ from typing import Self
 
 from pyroute2 import IPRoute
 
+from m13 import endpoint
 from m13.errors import HostError
 from native.steer import ADDRESSES_MAX, VERDICTS, Steer
 
 OBJECT = Path(__file__).with_name("steer.bpf.o")
-RTMGRP_IPV4_IFADDR = 0x10
+RTMGRP_IPV4_IFADDR, RTMGRP_IPV6_IFADDR = 0x10, 0x100
+IFA_F_DADFAILED, IFA_F_TENTATIVE = 0x08, 0x40  # linux/if_addr.h
 log = logging.getLogger("m13.hub")
 
 HINTS = {
@@ -31,15 +33,21 @@ __all__ = ["OBJECT", "VERDICTS", "Steering"]
 
 
 def own_addresses(interface: str) -> list[str]:
-    """This host's IPv4 addresses but loopback, those of the interface first."""
+    """This host's addresses of both families but loopback and link-local, those of the interface
+    first. One that duplicate address detection has not passed is not ours yet."""
+    found = []
     with IPRoute() as route:
         index = socket.if_nametoindex(interface)
-        found = [
-            (message["index"] != index, message.get_attr("IFA_LOCAL"))
-            for message in route.get_addr(family=socket.AF_INET)
-        ]
+        for message in route.get_addr():
+            address = message.get_attr("IFA_LOCAL") or message.get_attr("IFA_ADDRESS")
+            if not message["flags"] & (IFA_F_TENTATIVE | IFA_F_DADFAILED):
+                found.append((message["index"] != index, ipaddress.ip_address(address)))
     ordered = [address for _, address in sorted(found, key=lambda entry: entry[0])]
-    return [a for a in dict.fromkeys(ordered) if not ipaddress.IPv4Address(a).is_loopback]
+    return [
+        str(address)
+        for address in dict.fromkeys(ordered)
+        if not address.is_loopback and not (address.version == 6 and address.is_link_local)
+    ]
 
 
 class Steering:
@@ -60,7 +68,7 @@ class Steering:
     def __enter__(self) -> Self:
         """Addresses before the program: from its first packet on, the verdicts are right."""
         try:
-            self._changes.bind((0, RTMGRP_IPV4_IFADDR))
+            self._changes.bind((0, RTMGRP_IPV4_IFADDR | RTMGRP_IPV6_IFADDR))
             self._changes.setblocking(False)
             self.follow_addresses()
             index = socket.if_nametoindex(self.interface)
@@ -108,9 +116,9 @@ class Steering:
         """Removes before it adds, so that a full table can be exchanged."""
         wanted = set(addresses)
         for address in self._addresses - wanted:
-            self._steer.remove_address(socket.inet_aton(address))
+            self._steer.remove_address(endpoint.pack(address))
         for address in wanted - self._addresses:
-            self._steer.add_address(socket.inet_aton(address))
+            self._steer.add_address(endpoint.pack(address))
         self._addresses = wanted
 
     def counters(self) -> dict[str, int]:

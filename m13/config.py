@@ -31,22 +31,28 @@ VERSIONS = {"v1": (1,), "v2": (2,), "both": (1, 2), "v1-full": (1,)}
 
 
 class HostPort(click.ParamType[tuple[str, int]]):
-    """HOST:PORT, the port may be left out."""
+    """HOST:PORT, the port may be left out; an IPv6 address stands in brackets. The host comes
+    without them."""
 
     name = "HOST:PORT"
 
     def convert(self, value: Any, param: Any, ctx: Any) -> tuple[str, int]:
         if isinstance(value, tuple):
             return value
-        host, colon, port = str(value).rpartition(":")
-        if not colon:
-            host, port = port, str(SERVED_PORT)
-        if ":" in host:
-            self.fail(f"'{value}': IPv6 is not supported yet", param, ctx)
+        literal = re.fullmatch(r"\[([^\[\]]*)\](?::(.*))?", str(value))
+        if literal:
+            host, port = literal[1], str(SERVED_PORT) if literal[2] is None else literal[2]
+        else:
+            host, colon, port = str(value).rpartition(":")
+            if not colon:
+                host, port = port, str(SERVED_PORT)
+        if ":" in host and not literal:
+            self.fail(f"'{value}': write an IPv6 address as [2001:db8::1]:443", param, ctx)
         if not host or not re.fullmatch("[0-9]{1,5}", port) or not 1 <= int(port) <= 65535:
             self.fail(f"'{value}' is not HOST:PORT with a port from 1 to 65535", param, ctx)
-        if not _is_host_name(host):
-            self.fail(f"'{host}' is neither a host name nor an IPv4 address", param, ctx)
+        if not (_is_address6(host) if literal else _is_host_name(host)):
+            kind = "no IPv6 address" if literal else "neither a host name nor an IP address"
+            self.fail(f"'{host}' is {kind}", param, ctx)
         if not _is_one_host(host):
             self.fail(f"'{host}' is not the address of one host", param, ctx)
         return host, int(port)
@@ -61,10 +67,24 @@ def _is_host_name(host: str) -> bool:
     return len(encoded) <= HOST_BYTES_MAX and host.isprintable() and " " not in host
 
 
-def _is_one_host(host: str) -> bool:
-    """False for an IPv4 literal, in any form the resolver takes, that no single host can have."""
+def _is_address6(host: str) -> bool:
     try:
-        address = ipaddress.IPv4Address(socket.inet_aton(host))
+        return ipaddress.IPv6Address(host).scope_id is None
+    except ValueError:
+        return False
+
+
+def _is_one_host(host: str) -> bool:
+    """False for a literal, of IPv4 in any form the resolver takes, that no single host can have or
+    that only names a host together with a link."""
+    address: ipaddress.IPv4Address | ipaddress.IPv6Address
+    try:
+        if ":" in host:
+            address = ipaddress.IPv6Address(host)
+            if address.is_link_local or address.ipv4_mapped:
+                return False
+        else:
+            address = ipaddress.IPv4Address(socket.inet_aton(host))
     except OSError:
         return True
     return not (address.is_multicast or address.is_unspecified or address == BROADCAST)

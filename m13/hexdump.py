@@ -1,7 +1,6 @@
 """Frames as they are on the wire, for people: header fields that are in the clear, then bytes."""
 
-import ipaddress
-
+from m13 import endpoint
 from native.event import Event
 
 CLEAR_KINDS = {0x00: "registration", 0x80: "echo or keepalive", 0x83: "handshake fragment"}
@@ -11,7 +10,8 @@ def describe(event: Event) -> list[str]:
     """Lines for a FRAME event. Sealed bytes stay sealed: what is dumped never was decrypted."""
     frame = event.dump
     way = "sent to" if event.detail else "received from"
-    place = f"{ipaddress.IPv4Address(event.address)}:{event.port}" if event.port else "the hub"
+    known = any(event.address)
+    place = endpoint.place(event.endpoint_kind, event.address, event.port) if known else "the hub"
     head = f"{event.frame_bytes} B {way} {place}"
     if len(frame) >= 62:
         if frame[16]:

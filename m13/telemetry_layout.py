@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 
+from m13 import endpoint
 from m13.identity import format_fingerprint
 from native import stats
 
@@ -115,13 +116,13 @@ def _stages(cycles: dict[str, int], packets: dict[str, int]) -> dict[str, dict[s
 
 
 def _peer(slot: int, row: np.ndarray, now_ns: int) -> Snapshot:
-    address = socket.inet_ntop(socket.AF_INET, row["address"].tobytes())
+    where = int(row["endpoint_kind"]), row["address"].tobytes(), int(row["port"])
     return {
         "slot": slot,
         "generation": int(row["generation"]),
         "name": text(row["name"]),
         "state": _state(row["state"]),
-        "endpoint": f"{address}:{int(row['port'])}",
+        "endpoint": endpoint.place(*where),
         "tunnel_address": socket.inet_ntop(socket.AF_INET, row["tunnel_address"].tobytes()),
         "received_packets": int(row["received_packets"]),
         "received_bytes": int(row["received_bytes"]),

@@ -2,15 +2,16 @@
 
 import os
 
-from libc.stdint cimport uint8_t, uint16_t, uint32_t, uint64_t
+from libc.stdint cimport uint8_t, uint64_t
 from native.core cimport cookie as c
+from native.endpoint cimport Endpoint
 
 BYTES = c.M13_COOKIE_BYTES
 ROTATE_NS = c.M13_COOKIE_ROTATE_NS
 
 
 cdef class Cookie:
-    """The hub's rotating secret. Address and port are numbers as they lie on the wire."""
+    """The hub's rotating secret."""
     cdef c.m13_cookie cookie
 
     def __cinit__(self, uint64_t now_ns):
@@ -21,15 +22,15 @@ cdef class Cookie:
     def tick(self, uint64_t now_ns):
         c.m13_cookie_tick(&self.cookie, now_ns)
 
-    def make(self, uint32_t address, uint16_t port):
+    def make(self, Endpoint source not None):
         cdef uint8_t mac[<int>c.M13_COOKIE_BYTES]
-        c.m13_cookie_make(&self.cookie, address, port, mac)
+        c.m13_cookie_make(&self.cookie, &source.endpoint, mac)
         return (<const char *>mac)[:sizeof(mac)]
 
-    def check(self, uint32_t address, uint16_t port, const unsigned char[::1] mac not None):
+    def check(self, Endpoint source not None, const unsigned char[::1] mac not None):
         if mac.shape[0] != c.M13_COOKIE_BYTES:
             raise ValueError("a cookie has 16 bytes")
-        return c.m13_cookie_check(&self.cookie, address, port, &mac[0])
+        return c.m13_cookie_check(&self.cookie, &source.endpoint, &mac[0])
 
     def __dealloc__(self):
         c.m13_cookie_fini(&self.cookie)

@@ -17,6 +17,7 @@ class Event(NamedTuple):
     generation: int
     detail: int
     time_ns: int
+    endpoint_kind: int
     address: bytes
     port: int
     tunnel_address: bytes

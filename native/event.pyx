@@ -19,8 +19,8 @@ MTU_MAX = c.M13_TUNNEL_MTU_MAX
 
 Event = namedtuple(
     "Event",
-    "kind peer generation detail time_ns address port tunnel_address hub_address prefix_bits"
-    " mtu keepalive_ms handshake_version fingerprint name frame_bytes dump",
+    "kind peer generation detail time_ns endpoint_kind address port tunnel_address hub_address"
+    " prefix_bits mtu keepalive_ms handshake_version fingerprint name frame_bytes dump",
 )
 
 
@@ -35,7 +35,8 @@ cdef list drain(c.m13_path *path):
     while c.m13_ring_pop(&path.events, &event, 1):
         events.append(Event(
             event.kind, event.peer, event.generation, event.detail, event.time_ns,
-            event.address[:4], event.port, event.tunnel_address[:4], event.hub_address[:4],
+            event.endpoint_kind, event.address[:16], event.port,
+            event.tunnel_address[:4], event.hub_address[:4],
             event.prefix_bits, event.mtu_bytes, event.keepalive_ms, event.handshake_version,
             event.fingerprint[:32], event.name[:32].rstrip(b"\0").decode(errors="replace"),
             event.bytes, event.dump[:min(event.bytes, c.M13_EVENT_DUMP_BYTES)],

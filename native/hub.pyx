@@ -59,6 +59,7 @@ cdef class Hub:
         config.path.echo = False
         config.path.aead_backend = backend
         config.path.udp_port = settings.port
+        config.path.link_mtu_bytes = settings.link_mtu
         memcpy(config.path.mac, &mac[0], 6)
         memcpy(config.path.hub_tunnel_address, &hub_tunnel_address[0], 4)
         config.xdp = socket.ptr
@@ -105,12 +106,12 @@ cdef class Hub:
                      const unsigned char[::1] mac):
         """Tells the worker the MAC that leads to a peer's address; False when it is too busy."""
         cdef m13_command command
-        if address.shape[0] != 4 or mac.shape[0] != 6:
-            raise ValueError("a MAC is 6 bytes, an IPv4 address 4")
+        if address.shape[0] != 16 or mac.shape[0] != 6:
+            raise ValueError("a MAC is 6 bytes, an endpoint's address 16")
         command.kind = M13_COMMAND_NEXT_HOP
         command.peer = peer
         command.generation = generation
-        memcpy(&command.address, &address[0], 4)
+        memcpy(command.address, &address[0], 16)
         memcpy(command.mac, &mac[0], 6)
         return c.m13_hub_command(self.ptr, &command)
 

@@ -20,6 +20,7 @@ class Reactor:
         socket_fd: int,
         mac: bytes,
         *,
+        family: int,
         hub: tuple[bytes, int] | None = None,
         hub_tunnel_address: bytes | None = None,
     ) -> None: ...

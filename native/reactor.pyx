@@ -22,19 +22,20 @@ cdef check(int result, str what):
 
 
 cdef class Reactor:
-    """A node's, with `hub` as (4 bytes, port), or a hub's, with `hub_tunnel_address` (4 bytes).
-    Keeps what it borrows alive; close() only after run() has returned."""
+    """A node's, with `hub` as (16 bytes, port), IPv4 mapped, or a hub's, with
+    `hub_tunnel_address` (4 bytes). `family` is the socket's, AF_INET or AF_INET6. Keeps what it
+    borrows alive; close() only after run() has returned."""
 
     cdef c.m13_reactor *ptr
     cdef object kept
 
     def __cinit__(self, settings, Umem arena, Channel channel, page, int tun_fd, int socket_fd,
-                  const unsigned char[::1] mac, *, hub=None, hub_tunnel_address=None):
+                  const unsigned char[::1] mac, *, int family, hub=None, hub_tunnel_address=None):
         cdef c.m13_reactor_config config
         cdef bytes backend = settings.aead.encode()
         cdef const unsigned char[::1] address = hub[0] if hub else hub_tunnel_address
-        if mac.shape[0] != 6 or address.shape[0] != 4:
-            raise ValueError("a MAC is 6 bytes, an IPv4 address 4")
+        if mac.shape[0] != 6 or address.shape[0] != (16 if hub else 4):
+            raise ValueError("a MAC is 6 bytes, a tunnel address 4, an endpoint's 16")
         if arena.bytes < c.M13_REACTOR_ARENA_BYTES:
             raise ValueError(f"the arena is {c.M13_REACTOR_ARENA_BYTES} bytes")
         memset(&config, 0, sizeof(config))
@@ -44,18 +45,19 @@ cdef class Reactor:
         memcpy(config.path.mac, &mac[0], 6)
         if hub is None:
             config.path.udp_port = settings.port
+            config.path.link_mtu_bytes = settings.link_mtu
             memcpy(config.path.hub_tunnel_address, &address[0], 4)
         else:
             config.path.echo = settings.echo
             config.sqpoll = settings.sqpoll
-            config.hub.sin_family = c.AF_INET
-            config.hub.sin_port = c.htons(hub[1])
-            memcpy(&config.hub.sin_addr, &address[0], 4)
+            config.hub_port = hub[1]
+            memcpy(config.hub_address, &address[0], 16)
         config.arena = <uint8_t *>arena.ptr
         config.channel = channel.ptr
         config.page = <m13_stats_page *><uintptr_t>page.address
         config.tun_fd = tun_fd
         config.socket_fd = socket_fd
+        config.family = family
         config.core = settings.worker_core
         check(c.m13_reactor_create(&self.ptr, &config), "data plane")
         self.kept = (arena, channel, page, backend)

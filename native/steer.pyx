@@ -1,7 +1,6 @@
 """The steering program: loaded, attached, told its addresses and sockets."""
 
 from libc.stdint cimport uint8_t, uint16_t, uint32_t, uint64_t
-from libc.string cimport memcpy
 from native.core cimport steer as c
 
 ADDRESSES_MAX = c.M13_STEER_ADDRESSES_MAX
@@ -14,12 +13,10 @@ VERDICTS = {
 }
 
 
-cdef uint32_t network_order(bytes packed) except *:
-    cdef uint32_t address
-    if len(packed) != sizeof(address):
-        raise ValueError("an IPv4 address is 4 bytes")
-    memcpy(&address, <const uint8_t *>packed, sizeof(address))
-    return address
+cdef const uint8_t *checked(bytes packed) except NULL:
+    if len(packed) != sizeof(c.m13_steer_address):
+        raise ValueError("an address is 16 bytes, IPv4 mapped into IPv6")
+    return packed
 
 
 cdef class Steer:
@@ -57,12 +54,12 @@ cdef class Steer:
             raise OSError(-error, f"registering the AF_XDP socket of queue {queue}")
 
     def add_address(self, bytes packed not None):
-        cdef int error = c.m13_steer_add_address(self.open(), network_order(packed))
+        cdef int error = c.m13_steer_add_address(self.open(), checked(packed))
         if error:
             raise OSError(-error, "adding an address to the steering program")
 
     def remove_address(self, bytes packed not None):
-        cdef int error = c.m13_steer_remove_address(self.open(), network_order(packed))
+        cdef int error = c.m13_steer_remove_address(self.open(), checked(packed))
         if error:
             raise OSError(-error, "removing an address from the steering program")
 

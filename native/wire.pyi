@@ -17,6 +17,7 @@ HEADER_BYTES: Final[int]
 FRAME_BYTES: Final[int]
 OUTER_BYTES: Final[int]
 OVERHEAD_BYTES: Final[int]
+OVERHEAD6_BYTES: Final[int]
 SEALED_OFFSET: Final[int]
 KEY_BYTES: Final[int]
 COUNTER_MAX: Final[int]
@@ -27,6 +28,7 @@ CLIENT_HELLO: Final[tuple[int, int]]
 SERVER_HELLO: Final[tuple[int, int]]
 FINISHED: Final[tuple[int, int]]
 FRAGMENT_CHUNK_BYTES: Final[int]
+FRAGMENT_CHUNK6_BYTES: Final[int]
 FRAGMENT_TOTAL_MAX: Final[int]
 FRAGMENT_MESSAGE_BYTES: Final[int]
 FIELDS: Final[tuple[Field, ...]]
@@ -34,4 +36,4 @@ FIELDS: Final[tuple[Field, ...]]
 def stamp(
     frame: bytearray, source: Buffer, flags: int, payload_bytes: int, sequence: int
 ) -> None: ...
-def fragment_total(message_bytes: int) -> int: ...
+def fragment_total(message_bytes: int, chunk_bytes: int = ...) -> int: ...

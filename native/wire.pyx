@@ -17,6 +17,7 @@ HEADER_BYTES = c.M13_WIRE_HEADER_BYTES
 FRAME_BYTES = c.M13_WIRE_FRAME_BYTES
 OUTER_BYTES = c.M13_WIRE_OUTER_BYTES
 OVERHEAD_BYTES = c.M13_WIRE_OVERHEAD_BYTES
+OVERHEAD6_BYTES = c.M13_WIRE_OVERHEAD6_BYTES
 SEALED_OFFSET = c.M13_WIRE_SEALED_OFFSET
 KEY_BYTES = c.M13_WIRE_KEY_BYTES
 COUNTER_MAX = c.M13_WIRE_COUNTER_MAX
@@ -39,6 +40,7 @@ CLIENT_HELLO = (c.M13_CLIENT_HELLO, c.M13_CLIENT_HELLO_BYTES)
 SERVER_HELLO = (c.M13_SERVER_HELLO, c.M13_SERVER_HELLO_BYTES)
 FINISHED = (c.M13_FINISHED, c.M13_FINISHED_BYTES)
 FRAGMENT_CHUNK_BYTES = c.M13_FRAGMENT_CHUNK_BYTES
+FRAGMENT_CHUNK6_BYTES = c.M13_FRAGMENT_CHUNK6_BYTES
 FRAGMENT_TOTAL_MAX = c.M13_FRAGMENT_TOTAL_MAX
 FRAGMENT_MESSAGE_BYTES = c.M13_FRAGMENT_MESSAGE_BYTES
 
@@ -81,5 +83,5 @@ def stamp(bytearray frame not None, const unsigned char[::1] source not None, ui
     c.m13_wire_stamp(<c.m13_wire_frame *><char *>frame, &source[0], flags, payload_bytes, sequence)
 
 
-def fragment_total(uint32_t message_bytes):
-    return c.m13_wire_fragment_total(message_bytes)
+def fragment_total(uint32_t message_bytes, uint32_t chunk_bytes=c.M13_FRAGMENT_CHUNK_BYTES):
+    return c.m13_wire_fragment_total(message_bytes, chunk_bytes)

@@ -11,10 +11,10 @@ from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from m13 import hexdump, identity, pqc
+from m13 import endpoint, hexdump, identity, pqc
 from m13.errors import ConfigurationError, HostError, SessionError, UsageError
 from m13.handshake_process import HandshakeWorker, node_configuration
-from m13.host import cpu, sysctl, tun, udp_socket
+from m13.host import cpu, routes, sysctl, tun, udp_socket
 from m13.host.journal import Journal
 from m13.host.routes import NextHop
 from m13.host.wakefulness import Wakefulness
@@ -78,13 +78,24 @@ class Settings:
 
 
 def hub_address(settings: Settings) -> str:
+    """Of what the name resolves to, in the resolver's order (RFC 6724), the first that this machine
+    knows a way to; without any, the first."""
     try:
         found = socket.getaddrinfo(
-            settings.hub_host, settings.hub_port, socket.AF_INET, socket.SOCK_DGRAM
+            settings.hub_host, settings.hub_port, type=socket.SOCK_DGRAM, proto=socket.IPPROTO_UDP
         )
     except (OSError, UnicodeError) as error:
-        raise UsageError(f"'{settings.hub_host}' has no IPv4 address: {error}") from error
-    return str(found[0][4][0])
+        raise UsageError(f"'{settings.hub_host}' has no IP address: {error}") from error
+    addresses = [str(entry[4][0]) for entry in found]
+    return next(filter(_is_routable, addresses), addresses[0])
+
+
+def _is_routable(address: str) -> bool:
+    try:
+        routes.lookup(address)
+    except HostError:
+        return False
+    return True
 
 
 def pinned_keys(settings: Settings) -> list[str]:
@@ -103,25 +114,34 @@ def wants_sqpoll(settings: Settings) -> bool:
     return settings.sqpoll == "on"
 
 
+def filter_program(address: str, port: int) -> list[tuple[int, int, int, int]]:
+    """Lines of classic BPF: code, jumps if true and if false, operand. True to source and port."""
+    packed = ipaddress.ip_address(address).packed
+    source_at = NETWORK_HEADER + (8 if len(packed) == 16 else 12)  # in the IPv6 or IPv4 header
+    wanted = [
+        (LOAD_WORD, source_at + at, int.from_bytes(packed[at : at + 4], "big"))
+        for at in range(0, len(packed), 4)
+    ]
+    wanted.append((LOAD_HALF_WORD, 0, port))  # the UDP header is where the packet begins
+    lines = []
+    for left, (load, offset, value) in zip(range(len(wanted), 0, -1), wanted, strict=True):
+        lines += [(load, 0, 0, offset), (JUMP_IF_EQUAL, 0, 2 * left - 1, value)]
+    return [*lines, (RETURN, 0, 0, 0xFFFF), (RETURN, 0, 0, 0)]
+
+
 def open_socket(address: str, port: int) -> socket.socket:
     """Not connected: so the kernel chooses our source address for each send, as the way to the hub
     changes, and forged ICMP can neither end a receive nor fail a send. A filter lets in only
     datagrams from the hub (struct sock_fprog, linux/filter.h)."""
-    udp = socket.socket(socket.AF_INET, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC)
-    program = (
-        (LOAD_WORD, 0, 0, NETWORK_HEADER + 12),  # IPv4 source address
-        (JUMP_IF_EQUAL, 0, 3, int(ipaddress.IPv4Address(address))),
-        (LOAD_HALF_WORD, 0, 0, 0),  # UDP source port
-        (JUMP_IF_EQUAL, 0, 1, port),
-        (RETURN, 0, 0, 0xFFFF),
-        (RETURN, 0, 0, 0),
-    )
+    family = socket.AF_INET6 if ":" in address else socket.AF_INET
+    udp = socket.socket(family, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC)
+    program = filter_program(address, port)
     code = ctypes.create_string_buffer(b"".join(struct.pack("HBBI", *line) for line in program))
     try:
         udp_socket.prepare(udp)
-        filter_program = struct.pack("HL", len(program), ctypes.addressof(code))
-        udp.setsockopt(socket.SOL_SOCKET, SO_ATTACH_FILTER, filter_program)
-        udp.bind(("0.0.0.0", 0))
+        attached = struct.pack("HL", len(program), ctypes.addressof(code))
+        udp.setsockopt(socket.SOL_SOCKET, SO_ATTACH_FILTER, attached)
+        udp.bind(("", 0))
     except OSError as error:
         udp.close()
         raise HostError(f"no UDP socket: {error.strerror}") from error
@@ -172,6 +192,7 @@ class RunningNode:
         self.had_session = False
         self.is_guarded = False
         self.last_refusal = ""
+        self._guard = settings.tun_name, address, settings.hub_port
         self.previous: dict | None = None
         # first, because it comes up beside all that follows
         self.awake = stack.enter_context(Wakefulness(settings.low_latency))
@@ -205,7 +226,8 @@ class RunningNode:
             self.device.fd,
             self.udp.fileno(),
             random_mac(),
-            hub=(ipaddress.IPv4Address(address).packed, settings.hub_port),
+            family=self.udp.family,
+            hub=(endpoint.pack(address), settings.hub_port),
         )
         stack.callback(self.node.close)
         stack.callback(self._end_threads)
@@ -225,9 +247,8 @@ class RunningNode:
         }.items():
             self.page.fields[name] = value
         log.info(
-            "connecting to %s:%d (%s), AEAD %s, PQC %s",
-            self.address,
-            settings.hub_port,
+            "connecting to %s (%s), AEAD %s, PQC %s",
+            self._hub(),
             mode,
             self.node.aead_backend,
             provider,
@@ -261,15 +282,14 @@ class RunningNode:
                 else "it did not answer"
             )
             raise SessionError(
-                f"no session with {self.address}:{self.settings.hub_port} within"
-                f" {FIRST_SESSION_SECONDS:.0f} s: {why}",
+                f"no session with {self._hub()} within {FIRST_SESSION_SECONDS:.0f} s: {why}",
                 "E_NO_SESSION",
             )
 
     def _keep_what_is_ours(self) -> None:
         """What others may take away while we run: the TUN cannot be had back, the guard can."""
         check_tun(self.device)
-        if self.is_guarded and leak_guard.keep(self.settings.tun_name):
+        if self.is_guarded and leak_guard.keep(*self._guard):
             log.warning("the IPv6 guard was gone from the firewall and is back")
 
     def _handle_events(self) -> None:
@@ -279,21 +299,21 @@ class RunningNode:
     def _handle_event(self, event: Event) -> None:
         if event.kind == events.ESTABLISHED:
             what = "session renewed" if event.detail else "session up"
-            log.info("%s with %s:%d, v%d", what, *self._hub(), event.handshake_version)
+            log.info("%s with %s, v%d", what, self._hub(), event.handshake_version)
         elif event.kind == events.CONFIG:
             self._configure(event)
         elif event.kind == events.LOST and event.detail == events.LOST_GOODBYE:
             log.warning("hub %s:%d ended the session; trying again, nothing leaves", *self._hub())
         elif event.kind == events.LOST:
-            log.warning("E_PEER_TIMEOUT hub %s:%d; trying again, nothing leaves", *self._hub())
+            log.warning("E_PEER_TIMEOUT hub %s; trying again, nothing leaves", self._hub())
         elif event.kind == events.REFUSED:
             self._refused(event)
         elif event.kind == events.FRAME:
             for line in hexdump.describe(event):
                 log.info("%s", line)
 
-    def _hub(self) -> tuple[str, int]:
-        return self.address, self.settings.hub_port
+    def _hub(self) -> str:
+        return endpoint.with_port(self.address, self.settings.hub_port)
 
     def _refused(self, event: Event) -> None:
         """A wrong key before the first session is for the operator; later we keep trying."""
@@ -322,7 +342,7 @@ class RunningNode:
         self.routes.capture()
         self.is_guarded = self.routes.is_full_tunnel
         if self.is_guarded:
-            self._say(leak_guard.enable(self.journal, self.settings.tun_name))
+            self._say(leak_guard.enable(self.journal, *self._guard))
         log.info("tunnel %s/%d, MTU %d", address, event.prefix_bits, event.mtu)
 
     def _way_changed(self, next_hop: NextHop) -> None:

@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+from m13.endpoint import with_port
 from m13.errors import ConfigurationError
 from m13.identity import parse_fingerprint
 
@@ -30,7 +31,8 @@ def load(path: Path, host: str, port: int) -> list[str]:
             name, pin = fields
             listed_host, _, listed_port = name.rpartition(":")
             parse_fingerprint(pin)
-            matches = (listed_host.lower(), int(listed_port)) == (host.lower(), port)
+            listed_host = listed_host.removeprefix("[").removesuffix("]").lower()
+            matches = (listed_host, int(listed_port)) == (host.lower(), port)
         except ValueError:
             raise ConfigurationError(
                 f"{path}: line {number}: expected 'HOST:PORT SHA256:...', got '{line.strip()}'"
@@ -42,7 +44,8 @@ def load(path: Path, host: str, port: int) -> list[str]:
 
 def how_to_pin(path: Path, host: str, port: int, fingerprint: str) -> str:
     """What to do about a hub that is not pinned."""
+    place = with_port(host, port)
     return (
-        f"the hub at {host}:{port} has the key {fingerprint}; when 'm13 fingerprint' on the hub"
-        f" says the same, pin it: echo '{host}:{port} {fingerprint}' >> {path}"
+        f"the hub at {place} has the key {fingerprint}; when 'm13 fingerprint' on the hub"
+        f" says the same, pin it: echo '{place} {fingerprint}' >> {path}"
     )

@@ -101,12 +101,12 @@ class NodeRoutes:
 
     @property
     def _host(self) -> str:
-        return f"{self.hub}/32"
+        return f"{self.hub}/{ipaddress.ip_address(self.hub).max_prefixlen}"
 
     @property
     def _needs_pin(self) -> bool:
-        hub = ipaddress.IPv4Address(self.hub)
-        return any(hub in ipaddress.IPv4Network(prefix) for prefix in self.prefixes)
+        hub = ipaddress.ip_address(self.hub)
+        return any(hub in ipaddress.ip_network(prefix) for prefix in self.prefixes)
 
     def _is_pinned(self) -> bool:
         return any(route["proto"] == routes.PROTOCOL for route in routes.existing(self._host))

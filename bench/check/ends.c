@@ -22,9 +22,10 @@ static const uint8_t NODE_FINGERPRINT[32] = {3};
 struct m13_endpoint end_other(const struct end *end)
 {
     bool is_hub = end->path.config.is_hub;
-    struct m13_endpoint other = {.address = is_hub ? NODE_ADDRESS : HUB_ADDRESS,
-                                 .local_address = is_hub ? HUB_ADDRESS : NODE_ADDRESS,
-                                 .port = __builtin_bswap16(is_hub ? NODE_PORT : HUB_PORT)};
+    struct m13_endpoint other = {0};
+    m13_endpoint_set_ipv4(&other, is_hub ? NODE_ADDRESS : HUB_ADDRESS,
+                          is_hub ? HUB_ADDRESS : NODE_ADDRESS,
+                          __builtin_bswap16(is_hub ? NODE_PORT : HUB_PORT));
     memcpy(other.mac, is_hub ? NODE_MAC : HUB_MAC, sizeof other.mac);
     return other;
 }

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn
 
+from m13 import endpoint
 from m13.bench import kernel, machine, processor, scratch, xdp
 from m13.bench.figure import Figure, Omission, Result
 from m13.bench.machine import Machine, Usage
@@ -100,10 +101,10 @@ def run_bench(hub: tuple[str, int] | None, seconds: float, as_json: bool) -> int
 
 def _endpoints(host: str, port: int) -> list[str]:
     try:
-        found = socket.getaddrinfo(host, port, family=socket.AF_INET, type=socket.SOCK_DGRAM)
+        found = socket.getaddrinfo(host, port, type=socket.SOCK_DGRAM)
     except OSError as error:
         raise UsageError(f"cannot find hub '{host}': {error.strerror}") from error
-    return [":".join(map(str, address[:2])) for *_, address in found]
+    return [endpoint.with_port(str(address[0]), int(address[1])) for *_, address in found]
 
 
 def measure(report: Report, wanted: list[str] | None, seconds: float, tell: "Tell") -> None:

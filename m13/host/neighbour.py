@@ -128,8 +128,9 @@ def _next_hop(ip: str, interface: int) -> str | None:
 def _usable_macs(interface: int) -> dict[str, bytes]:
     macs = {}
     with IPRoute() as netlink:
-        for entry in netlink.get_neighbours(family=socket.AF_INET, ifindex=interface):
-            mac = entry.get_attr("NDA_LLADDR")
-            if mac and entry["state"] & USABLE:
-                macs[entry.get_attr("NDA_DST")] = bytes.fromhex(mac.replace(":", ""))
+        for family in (socket.AF_INET, socket.AF_INET6):
+            for entry in netlink.get_neighbours(family=family, ifindex=interface):
+                mac = entry.get_attr("NDA_LLADDR")
+                if mac and entry["state"] & USABLE:
+                    macs[entry.get_attr("NDA_DST")] = bytes.fromhex(mac.replace(":", ""))
     return macs

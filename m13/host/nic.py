@@ -24,6 +24,7 @@ ETHTOOL_GDRVINFO = 0x3
 DRIVER_INFO_BYTES = 196
 VLAN_STRIPPING = "rx-vlan-hw-parse"
 LARGE_RECEIVE = "rx-lro"
+LINK_SCOPE = 253  # RT_SCOPE_LINK, linux/rtnetlink.h
 
 
 @dataclass(frozen=True)
@@ -33,7 +34,7 @@ class Nic:
     is_up: bool
     mac: bytes
     mtu: int
-    addresses: tuple[str, ...]
+    addresses: tuple[str, ...]  # of both families, but for link-local ones
     driver: str
     rx_queues: int
 
@@ -46,17 +47,23 @@ def inspect(name: str) -> Nic:
         except NetlinkError as error:
             known = sorted(other.get_attr("IFLA_IFNAME") for other in netlink.get_links())
             raise UsageError(f"no interface {name!r}; there are: {', '.join(known)}") from error
-        addresses = netlink.get_addr(family=socket.AF_INET, index=link["index"])
+        addresses = list(netlink.get_addr(index=link["index"]))
     return Nic(
         name=name,
         index=link["index"],
         is_up=bool(link["flags"] & IFF_UP),
         mac=_mac(link.get_attr("IFLA_ADDRESS")),
         mtu=link.get_attr("IFLA_MTU"),
-        addresses=tuple(a.get_attr("IFA_LOCAL") for a in addresses),
+        addresses=tuple(_address(a) for a in addresses if a["scope"] != LINK_SCOPE),
         driver=_driver(name),
         rx_queues=_rx_queues(name) or link.get_attr("IFLA_NUM_RX_QUEUES") or 1,
     )
+
+
+def _address(message: Any) -> str:
+    """IPv6 has no local address apart, unless there is a peer's."""
+    found: str = message.get_attr("IFA_LOCAL") or message.get_attr("IFA_ADDRESS")
+    return found
 
 
 def prepare(journal: Journal, name: str, queues: int = 1) -> list[str]:

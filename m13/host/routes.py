@@ -20,6 +20,7 @@ PROTOCOL = 213
 TABLE_MAIN = 254
 UNICAST, LOCAL, UNREACHABLE = 1, 2, 7
 METRIC_LAST = 0xFFFFFFFF
+METRIC_DEFAULT6 = 1024  # IP6_RT_PRIO_USER, net/ipv6.h
 RTM_F_LOOKUP_TABLE = 0x1000
 NEXT_HOP_DEAD, NEXT_HOP_ONLINK, NEXT_HOP_LINK_DOWN = 1, 4, 16
 GONE = (errno.ESRCH, errno.ENODEV, errno.ENOENT, errno.EADDRNOTAVAIL)
@@ -59,14 +60,13 @@ def lookup(destination: str, interface: int | None = None) -> NextHop:
 def best(destination: str, table: int, without_interface: int) -> NextHop | None:
     """The way the table would offer without our own routes: longest prefix, then metric; a link
     without carrier only when there is nothing else."""
-    target = ipaddress.IPv4Address(destination)
+    target = ipaddress.ip_address(destination)
     candidates = []
     with IPRoute() as netlink:
-        routes = list(netlink.get_routes(family=socket.AF_INET, table=table))
+        routes = list(netlink.get_routes(family=_family(destination), table=table))
     for route in routes:
-        network = f"{route.get_attr('RTA_DST') or '0.0.0.0'}/{route['dst_len']}"
         foreign = route["type"] == UNICAST and route["proto"] != PROTOCOL
-        if not foreign or target not in ipaddress.IPv4Network(network):
+        if not foreign or target not in ipaddress.ip_network(_prefix(route)):
             continue
         for hop in route.get_attr("RTA_MULTIPATH") or [route]:
             down = bool(hop["flags"] & NEXT_HOP_LINK_DOWN)
@@ -113,12 +113,11 @@ def add(
 
 def existing(network: str, metric: int = 0) -> list[Any]:
     """Routes of the main table to exactly this network at this metric, ours and others'."""
-    address, _, bits = network.partition("/")
     found = []
     with IPRoute() as netlink:
-        for route in netlink.get_routes(family=socket.AF_INET, table=TABLE_MAIN):
-            where = (route.get_attr("RTA_DST") or "0.0.0.0", str(route["dst_len"]))
-            if where == (address, bits) and (route.get_attr("RTA_PRIORITY") or 0) == metric:
+        for route in netlink.get_routes(family=_family(network), table=TABLE_MAIN):
+            priority = route.get_attr("RTA_PRIORITY") or 0
+            if _prefix(route) == network and priority == _priority(network, metric):
                 found.append(route)
     return found
 
@@ -138,7 +137,8 @@ def _undo_add(facts: Facts) -> None:
 
 
 def _route(network: str, interface: int | None, gateway: str | None, metric: int) -> Facts:
-    route: Facts = {"dst": network, "proto": PROTOCOL, "priority": metric, "table": TABLE_MAIN}
+    route: Facts = {"dst": network, "proto": PROTOCOL, "table": TABLE_MAIN}
+    route["priority"] = _priority(network, metric)
     if interface is None:
         return {**route, "type": UNREACHABLE}
     route["oif"] = interface
@@ -148,9 +148,23 @@ def _route(network: str, interface: int | None, gateway: str | None, metric: int
     return {**route, "gateway": gateway, "flags": NEXT_HOP_ONLINK}
 
 
+def _family(place: str) -> int:
+    return socket.AF_INET6 if ":" in place else socket.AF_INET
+
+
+def _priority(network: str, metric: int) -> int:
+    """IPv6 knows no metric 0: the kernel takes its default for it."""
+    return metric or (METRIC_DEFAULT6 if ":" in network else 0)
+
+
+def _prefix(route: Any) -> str:
+    nowhere = "::" if route["family"] == socket.AF_INET6 else "0.0.0.0"
+    return f"{route.get_attr('RTA_DST') or nowhere}/{route['dst_len']}"
+
+
 def _is_identical(route: Facts) -> bool:
     return any(
-        found.get_attr("RTA_OIF") == route.get("oif")
+        (found.get_attr("RTA_OIF") == route.get("oif") or "oif" not in route)
         and found.get_attr("RTA_GATEWAY") == route.get("gateway")
         and found["type"] == route.get("type", UNICAST)
         for found in existing(route["dst"], route["priority"])

@@ -1,4 +1,4 @@
-/* One AES-256 block per cookie; see cookie.h for why that is a sound MAC. */
+/* Two AES-256 blocks per cookie; see cookie.h for why that is a sound MAC. */
 #include "cookie.h"
 
 #include <errno.h>
@@ -52,30 +52,33 @@ void m13_cookie_tick(struct m13_cookie *cookie, uint64_t now_ns)
     cookie->rotated_ns = now_ns;
 }
 
-static void mac(void *secret, uint32_t address, uint16_t port, uint8_t out[M13_COOKIE_BYTES])
+static void mac(void *secret, const struct m13_endpoint *source, uint8_t out[M13_COOKIE_BYTES])
 {
-    uint8_t block[M13_COOKIE_BYTES] = "......M13-COOKIE"; /* the string fills the block exactly */
+    uint8_t block[M13_COOKIE_BYTES] = "...   M13-COOKIE"; /* the string fills the block exactly */
     int done = 0;
-    memcpy(block, &address, sizeof address);
-    memcpy(block + 4, &port, sizeof port);
+    memcpy(block, &source->port, sizeof source->port);
+    block[2] = (uint8_t)m13_endpoint_kind(source);
+    EVP_EncryptUpdate(secret, out, &done, source->address, sizeof source->address);
+    for (uint32_t i = 0; i < sizeof block; i++)
+        block[i] ^= out[i];
     EVP_EncryptUpdate(secret, out, &done, block, sizeof block);
 }
 
-void m13_cookie_make(struct m13_cookie *cookie, uint32_t address, uint16_t port,
+void m13_cookie_make(struct m13_cookie *cookie, const struct m13_endpoint *source,
                      uint8_t out[M13_COOKIE_BYTES])
 {
-    mac(cookie->current, address, port, out);
+    mac(cookie->current, source, out);
 }
 
-bool m13_cookie_check(struct m13_cookie *cookie, uint32_t address, uint16_t port,
+bool m13_cookie_check(struct m13_cookie *cookie, const struct m13_endpoint *source,
                       const uint8_t given[M13_COOKIE_BYTES])
 {
     uint8_t expected[M13_COOKIE_BYTES];
-    mac(cookie->current, address, port, expected);
+    mac(cookie->current, source, expected);
     if (!CRYPTO_memcmp(expected, given, sizeof expected))
         return true;
     if (!cookie->previous)
         return false;
-    mac(cookie->previous, address, port, expected);
+    mac(cookie->previous, source, expected);
     return !CRYPTO_memcmp(expected, given, sizeof expected);
 }

@@ -1,13 +1,16 @@
-/* Cookies of docs/PROTOCOL.md §4.5: a MAC over a source address that costs the hub no state.
+/* Cookies of docs/PROTOCOL.md §4.5: a MAC over a source's endpoint that costs the hub no state.
  *
- * The MAC is AES-256 of one block (address, port, constant) under a random secret: a PRF on a
- * fixed-length input. Secrets rotate every 120 s; the previous one is still honoured, so a cookie
- * lives 120 to 240 s. One thread only. */
+ * The MAC is AES-256-CBC-MAC of two blocks (address; port, kind, constant) under a random secret: a
+ * PRF as long as every input has that length (Bellare, Kilian and Rogaway, 1994). Secrets rotate
+ * every 120 s; the previous one is still honoured, so a cookie lives 120 to 240 s. One thread only.
+ */
 #ifndef M13_COOKIE_H
 #define M13_COOKIE_H
 
 #include <stdbool.h>
 #include <stdint.h>
+
+#include "endpoint.h"
 
 #define M13_COOKIE_BYTES     16
 #define M13_COOKIE_ROTATE_NS 120000000000ull
@@ -25,10 +28,9 @@ void m13_cookie_fini(struct m13_cookie *cookie);
 /* To be called about once a second: replaces the secret when its time is over. */
 void m13_cookie_tick(struct m13_cookie *cookie, uint64_t now_ns);
 
-/* address and port as on the wire. */
-void m13_cookie_make(struct m13_cookie *cookie, uint32_t address, uint16_t port,
+void m13_cookie_make(struct m13_cookie *cookie, const struct m13_endpoint *source,
                      uint8_t out[M13_COOKIE_BYTES]);
-bool m13_cookie_check(struct m13_cookie *cookie, uint32_t address, uint16_t port,
+bool m13_cookie_check(struct m13_cookie *cookie, const struct m13_endpoint *source,
                       const uint8_t mac[M13_COOKIE_BYTES]);
 
 #endif

@@ -1,5 +1,6 @@
 # Mirror of cookie.h.
-from libc.stdint cimport uint8_t, uint16_t, uint32_t, uint64_t
+from libc.stdint cimport uint8_t, uint64_t
+from native.core.endpoint cimport m13_endpoint
 
 cdef extern from "<stdbool.h>":
     ctypedef bint bool
@@ -16,5 +17,5 @@ cdef extern from "cookie.h" nogil:
     int m13_cookie_init(m13_cookie *cookie, uint64_t now_ns)
     void m13_cookie_fini(m13_cookie *cookie)
     void m13_cookie_tick(m13_cookie *cookie, uint64_t now_ns)
-    void m13_cookie_make(m13_cookie *cookie, uint32_t address, uint16_t port, uint8_t *out)
-    bool m13_cookie_check(m13_cookie *cookie, uint32_t address, uint16_t port, const uint8_t *mac)
+    void m13_cookie_make(m13_cookie *cookie, const m13_endpoint *source, uint8_t *out)
+    bool m13_cookie_check(m13_cookie *cookie, const m13_endpoint *source, const uint8_t *mac)

@@ -6,7 +6,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-int m13_peers_init(struct m13_peers *peers, uint32_t count, uint64_t seed)
+int m13_peers_init(struct m13_peers *peers, uint32_t count, const uint64_t seed[2])
 {
     if (!count || count > M13_PEER_SLOTS)
         return -EINVAL;
@@ -31,8 +31,9 @@ int m13_peers_init(struct m13_peers *peers, uint32_t count, uint64_t seed)
         peer->handshake.message = peers->message_arena + slot * M13_FRAGMENT_MESSAGE_BYTES;
         m13_frag_init(&peer->frag, peers->frag_arena + (size_t)slot * M13_FRAG_ARENA_BYTES);
     }
-    m13_map_init(&peers->by_endpoint, seed);
-    m13_map_init(&peers->by_mac, seed ^ 0x5555555555555555ull);
+    memcpy(peers->secret.words, seed, sizeof peers->secret.words);
+    m13_map_init(&peers->by_endpoint, seed[0]);
+    m13_map_init(&peers->by_mac, seed[0] ^ 0x5555555555555555ull);
     return 0;
 }
 
@@ -52,16 +53,16 @@ static bool is_pending(const struct m13_peer *peer)
     return peer->state == M13_STATE_Handshaking;
 }
 
-/* Among the pending: all, those without cookie, or those of one address (0: any). */
+/* Among the pending: all, those without cookie, or those of one source (NULL: any). */
 static struct m13_peer *oldest_pending(struct m13_peers *peers, bool without_cookie,
-                                       uint32_t address, uint32_t *count)
+                                       const struct m13_endpoint *source, uint32_t *count)
 {
     struct m13_peer *oldest = NULL;
     *count = 0;
     for (uint32_t slot = 0; slot < peers->count; slot++) {
         struct m13_peer *peer = &peers->slots[slot];
         if (!is_pending(peer) || (without_cookie && peer->handshake.has_cookie) ||
-            (address && peer->endpoint.address != address))
+            (source && !m13_endpoint_is_same_source(&peer->endpoint, source)))
             continue;
         (*count)++;
         if (!oldest || peer->handshake.started_ns < oldest->handshake.started_ns)
@@ -70,33 +71,32 @@ static struct m13_peer *oldest_pending(struct m13_peers *peers, bool without_coo
     return oldest;
 }
 
-/* Who gives way to one more handshake from this address; NULL when there is room. An address that
+/* Who gives way to one more handshake from this source; NULL when there is room. A source that
  * has its share displaces only itself, so no single one can crowd out the others. */
-static struct m13_peer *find_victim(struct m13_peers *peers, uint32_t address, bool has_cookie)
+static struct m13_peer *find_victim(struct m13_peers *peers, const struct m13_endpoint *source,
+                                    bool has_cookie)
 {
     uint32_t count;
-    struct m13_peer *oldest = oldest_pending(peers, false, address, &count);
-    if (count >= M13_PEERS_PENDING_PER_ADDRESS)
+    struct m13_peer *oldest = oldest_pending(peers, false, source, &count);
+    if (count >= M13_PEERS_PENDING_PER_SOURCE)
         return oldest;
     if (!has_cookie && peers->pending_without_cookie >= M13_PEERS_NO_COOKIE_MAX)
-        return oldest_pending(peers, true, 0, &count);
+        return oldest_pending(peers, true, NULL, &count);
     if (peers->pending >= M13_PEERS_PENDING_MAX)
-        return oldest_pending(peers, !has_cookie, 0, &count);
+        return oldest_pending(peers, !has_cookie, NULL, &count);
     return NULL;
 }
 
 static void enter_maps(struct m13_peers *peers, const struct m13_peer *peer)
 {
-    (void)m13_map_set(&peers->by_endpoint,
-                      m13_peer_endpoint_key(peer->endpoint.address, peer->endpoint.port),
-                      peer->slot);
+    (void)m13_map_set(&peers->by_endpoint, peer->endpoint.key, peer->slot);
 }
 
 uint16_t m13_peers_claim(struct m13_peers *peers, struct m13_aead *aead,
                          const struct m13_endpoint *endpoint, const uint8_t mac[6], bool has_cookie,
                          uint64_t now_ns)
 {
-    struct m13_peer *victim = find_victim(peers, endpoint->address, has_cookie);
+    struct m13_peer *victim = find_victim(peers, endpoint, has_cookie);
     if (victim)
         m13_peers_release(peers, aead, victim->slot);
     else if (peers->pending >= M13_PEERS_PENDING_MAX)
@@ -121,8 +121,7 @@ uint16_t m13_peers_claim(struct m13_peers *peers, struct m13_aead *aead,
 
 static void leave_maps(struct m13_peers *peers, const struct m13_peer *peer)
 {
-    m13_map_remove(&peers->by_endpoint,
-                   m13_peer_endpoint_key(peer->endpoint.address, peer->endpoint.port), peer->slot);
+    m13_map_remove(&peers->by_endpoint, peer->endpoint.key, peer->slot);
     m13_map_remove(&peers->by_mac, m13_peer_mac_key(peer->mac), peer->slot);
     if (peers->directory)
         m13_directory_remove_mac(peers->directory, m13_peer_mac_key(peer->mac), peers->worker);
@@ -174,8 +173,7 @@ void m13_peers_release(struct m13_peers *peers, struct m13_aead *aead, uint16_t 
 void m13_peers_move(struct m13_peers *peers, uint16_t slot, const struct m13_endpoint *endpoint)
 {
     struct m13_peer *peer = &peers->slots[slot];
-    m13_map_remove(&peers->by_endpoint,
-                   m13_peer_endpoint_key(peer->endpoint.address, peer->endpoint.port), slot);
+    m13_map_remove(&peers->by_endpoint, peer->endpoint.key, slot);
     peer->endpoint = *endpoint;
     enter_maps(peers, peer);
 }

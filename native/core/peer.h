@@ -1,8 +1,8 @@
 /* The peers of this end: who they are, where they are, their sessions and their handshake.
  *
  * One table, owned by one worker thread; everything is allocated at init. A slot is pending while
- * a handshake runs and established once a session is installed. Two maps find it: by outer address
- * and port, and by the MAC its frames carry (a hint for roaming, checked by the AEAD); the prefix
+ * a handshake runs and established once a session is installed. Two maps find it: by endpoint,
+ * and by the MAC its frames carry (a hint for roaming, checked by the AEAD); the prefix
  * table finds it by the inner addresses it owns. Generation counts the occupants of a slot: an
  * answer computed for a former one is recognised by it. */
 #ifndef M13_PEER_H
@@ -13,32 +13,25 @@
 #include <stdint.h>
 
 #include "directory.h"
+#include "endpoint.h"
 #include "frag.h"
 #include "map.h"
 #include "prefix.h"
 #include "session.h"
 #include "stats.h"
 
-#define M13_PEERS_ESTABLISHED_MAX     256
-#define M13_PEERS_PENDING_MAX         64
-#define M13_PEER_SLOTS                (M13_PEERS_ESTABLISHED_MAX + M13_PEERS_PENDING_MAX)
-#define M13_PEERS_NO_COOKIE_MAX       8 /* §4.5: the separate budget of v1 peers */
-#define M13_PEERS_PENDING_PER_ADDRESS 8 /* §4.5: the limit per source */
-#define M13_PEER_NONE                 M13_MAP_NONE
-#define M13_PEER_PREFIXES_MAX         1 /* its tunnel address */
-#define M13_PEERS_PREFIXES_MAX        (M13_PEERS_ESTABLISHED_MAX * M13_PEER_PREFIXES_MAX)
-#define M13_SESSION_OVERLAP_NS        5000000000ull /* §5: a replaced key still receives for 5 s */
+#define M13_PEERS_ESTABLISHED_MAX    256
+#define M13_PEERS_PENDING_MAX        64
+#define M13_PEER_SLOTS               (M13_PEERS_ESTABLISHED_MAX + M13_PEERS_PENDING_MAX)
+#define M13_PEERS_NO_COOKIE_MAX      8 /* §4.5: the separate budget of v1 peers */
+#define M13_PEERS_PENDING_PER_SOURCE 8 /* §4.5: the limit per source */
+#define M13_PEER_NONE                M13_MAP_NONE
+#define M13_PEER_PREFIXES_MAX        1 /* its tunnel address */
+#define M13_PEERS_PREFIXES_MAX       (M13_PEERS_ESTABLISHED_MAX * M13_PEER_PREFIXES_MAX)
+#define M13_SESSION_OVERLAP_NS       5000000000ull /* §5: a replaced key still receives for 5 s */
 
 _Static_assert(M13_PEER_NONE == M13_PREFIX_NONE, "one word for no slot");
 _Static_assert(M13_PEER_SLOTS == M13_STATS_PEERS_WORKER, "a telemetry row for each slot");
-
-/* Where a peer is; address, port as on the wire. */
-struct m13_endpoint {
-    uint32_t address;
-    uint32_t local_address; /* ours, that the peer talks to */
-    uint16_t port;
-    uint8_t mac[6]; /* next hop towards the peer */
-};
 
 enum m13_handshake_phase {
     M13_HANDSHAKE_IDLE,
@@ -73,11 +66,11 @@ struct m13_peer {
     uint32_t tunnel_address; /* network order; 0: none */
     uint8_t mac[6];          /* source MAC its frames carry */
     uint16_t slot;
-    struct m13_endpoint endpoint;
     struct m13_session *current;
     struct m13_session *next;     /* node: derived, waits for the hub's first frame under it */
     struct m13_session *previous; /* receives until retire_ns */
     uint64_t retire_ns;
+    struct m13_endpoint endpoint;
     bool rekey_requested; /* node: the hub asked for new keys */
     bool parts;           /* a FIN of it stands in the present vector */
     bool awaits_answer;   /* we leave, and it has not answered our FIN */
@@ -108,6 +101,7 @@ struct m13_peers {
     uint32_t generation; /* last one given out */
     uint8_t *frag_arena;
     uint8_t *message_arena;
+    struct m13_siphash_key secret; /* of endpoints' keys */
     struct m13_map by_endpoint;
     struct m13_map by_mac;
     struct m13_prefix_table prefixes;
@@ -116,14 +110,9 @@ struct m13_peers {
 };
 
 /* count: 1..M13_PEER_SLOTS. seed: random. */
-int m13_peers_init(struct m13_peers *peers, uint32_t count, uint64_t seed);
+int m13_peers_init(struct m13_peers *peers, uint32_t count, const uint64_t seed[2]);
 /* Wipes every session. */
 void m13_peers_fini(struct m13_peers *peers, struct m13_aead *aead);
-
-static inline uint64_t m13_peer_endpoint_key(uint32_t address, uint16_t port)
-{
-    return (uint64_t)address << 16 | port;
-}
 
 static inline uint64_t m13_peer_mac_key(const uint8_t mac[6])
 {
@@ -132,13 +121,16 @@ static inline uint64_t m13_peer_mac_key(const uint8_t mac[6])
     return key;
 }
 
-static inline uint16_t m13_peers_find_endpoint(const struct m13_peers *peers, uint32_t address,
-                                               uint16_t port)
+static inline uint16_t m13_peers_find_endpoint(const struct m13_peers *peers,
+                                               const struct m13_endpoint *endpoint)
 {
-    return m13_map_find(&peers->by_endpoint, m13_peer_endpoint_key(address, port));
+    uint16_t slot = m13_map_find(&peers->by_endpoint, endpoint->key);
+    if (slot == M13_PEER_NONE || m13_endpoint_kind(endpoint) != M13_ENDPOINT_IPV6)
+        return slot; /* the key was exact */
+    return m13_endpoint_is_same(&peers->slots[slot].endpoint, endpoint) ? slot : M13_PEER_NONE;
 }
 
-/* A pending slot for a handshake from this endpoint. When an address has its share, its own oldest
+/* A pending slot for a handshake from this endpoint. When a source has its share, its own oldest
  * gives way; when all are taken, the oldest of all. One without cookie only displaces another.
  * M13_PEER_NONE: no. */
 uint16_t m13_peers_claim(struct m13_peers *peers, struct m13_aead *aead,

@@ -12,7 +12,7 @@
 #include "drop.h"
 
 #define M13_STATS_MAGIC   0x535441545333314Dull /* "M13STATS" */
-#define M13_STATS_VERSION 1
+#define M13_STATS_VERSION 2
 /* For each worker of a hub: the worker (or a reactor) and its TUN thread. */
 #define M13_STATS_WORKERS_MAX  8
 #define M13_STATS_WRITERS      (2 * M13_STATS_WORKERS_MAX)
@@ -110,12 +110,13 @@ enum m13_state { M13_STATES(M13_STATE_ENUM) M13_STATE_COUNT };
 struct m13_stats_peer {
     uint32_t state; /* enum m13_state; Disconnected: the row is free */
     uint32_t generation;
-    uint8_t address[4]; /* outer IPv4, network order */
-    uint16_t port;      /* host order */
+    uint8_t address[16]; /* of the outer endpoint, as in struct m13_endpoint */
+    uint16_t port;       /* host order */
     uint8_t handshake_version;
     uint8_t key_phase;
     uint8_t tunnel_address[4]; /* network order */
-    uint32_t reserved;
+    uint8_t endpoint_kind;     /* enum m13_endpoint_kind */
+    uint8_t reserved[7];
     uint64_t received_packets;
     uint64_t received_bytes; /* of inner packets */
     uint64_t sent_packets;
@@ -125,7 +126,7 @@ struct m13_stats_peer {
     uint64_t handshakes;
     uint8_t fingerprint[32];
     char name[32]; /* zero padded */
-    uint64_t padding[6];
+    uint64_t padding[4];
 };
 _Static_assert(sizeof(struct m13_stats_peer) == 3 * 64, "a row fills whole cache lines");
 

@@ -190,16 +190,16 @@ int m13_steer_set_socket(struct m13_steer *steer, uint32_t queue, int socket_fd)
     return bpf_map_update_elem(steer->sockets_fd, &queue, &socket_fd, BPF_ANY);
 }
 
-int m13_steer_add_address(struct m13_steer *steer, uint32_t address)
+int m13_steer_add_address(struct m13_steer *steer, const uint8_t address[16])
 {
     const uint8_t present = 1;
 
-    return bpf_map_update_elem(steer->addresses_fd, &address, &present, BPF_ANY);
+    return bpf_map_update_elem(steer->addresses_fd, address, &present, BPF_ANY);
 }
 
-int m13_steer_remove_address(struct m13_steer *steer, uint32_t address)
+int m13_steer_remove_address(struct m13_steer *steer, const uint8_t address[16])
 {
-    int error = bpf_map_delete_elem(steer->addresses_fd, &address);
+    int error = bpf_map_delete_elem(steer->addresses_fd, address);
 
     return error == -ENOENT ? 0 : error;
 }

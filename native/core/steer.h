@@ -39,10 +39,9 @@ void m13_steer_detach(struct m13_steer *steer);
 /* Frames of this queue go to this XDP socket from now on; -errno. */
 int m13_steer_set_socket(struct m13_steer *steer, uint32_t queue, int socket_fd);
 
-/* Addresses in network order. Adding one twice and removing an absent one are fine; -E2BIG: full.
- */
-int m13_steer_add_address(struct m13_steer *steer, uint32_t address);
-int m13_steer_remove_address(struct m13_steer *steer, uint32_t address);
+/* 16 bytes, IPv4 mapped. Adding one twice and removing an absent one are fine; -E2BIG: full. */
+int m13_steer_add_address(struct m13_steer *steer, const uint8_t address[16]);
+int m13_steer_remove_address(struct m13_steer *steer, const uint8_t address[16]);
 
 /* Sums over all processors, indexed by enum m13_steer_verdict. */
 int m13_steer_counters(const struct m13_steer *steer, uint64_t out[M13_STEER_VERDICT_COUNT]);

@@ -1,10 +1,13 @@
 # Mirror of steer.h.
-from libc.stdint cimport uint16_t, uint32_t, uint64_t
+from libc.stdint cimport uint8_t, uint16_t, uint32_t, uint64_t
 
 
 cdef extern from "steer.h" nogil:
     int M13_STEER_ADDRESSES_MAX
     int M13_STEER_ETHERTYPE
+
+    struct m13_steer_address:
+        pass
 
     enum m13_steer_verdict:
         M13_STEER_VERDICT_COUNT
@@ -24,8 +27,8 @@ cdef extern from "steer.h" nogil:
                          m13_steer_mode *chosen, int *native_error)
     void m13_steer_detach(m13_steer *steer)
     int m13_steer_set_socket(m13_steer *steer, uint32_t queue, int socket_fd)
-    int m13_steer_add_address(m13_steer *steer, uint32_t address)
-    int m13_steer_remove_address(m13_steer *steer, uint32_t address)
+    int m13_steer_add_address(m13_steer *steer, const uint8_t *address)
+    int m13_steer_remove_address(m13_steer *steer, const uint8_t *address)
     int m13_steer_counters(const m13_steer *steer, uint64_t *out)
     const char *m13_steer_verdict_name(m13_steer_verdict verdict)
     const char *m13_steer_verdict_text(m13_steer_verdict verdict)

@@ -25,14 +25,15 @@
 #define M13_WIRE_HEADER_BYTES   48
 #define M13_WIRE_FRAME_BYTES    62 /* Ethernet + M13 header: the smallest frame */
 #define M13_WIRE_OUTER_BYTES    42 /* Ethernet + IPv4 without options + UDP */
-#define M13_WIRE_OVERHEAD_BYTES                                                                    \
-    90 /* IPv4 + UDP + frame: what the tunnel takes from the path MTU                              \
-        */
-#define M13_WIRE_AAD_BYTES     4
-#define M13_WIRE_TAG_BYTES     16
-#define M13_WIRE_SEALED_OFFSET 32 /* first encrypted byte of the M13 header */
-#define M13_WIRE_KEY_BYTES     32
-#define M13_WIRE_COUNTER_MAX   (1ull << 48) /* no nonce counter reaches it: hard stop */
+#define M13_WIRE_OUTER6_BYTES   62 /* Ethernet + IPv6 without extension headers + UDP */
+/* IP + UDP + frame: what the tunnel takes from the path MTU, over IPv4 and over IPv6 */
+#define M13_WIRE_OVERHEAD_BYTES  90
+#define M13_WIRE_OVERHEAD6_BYTES 110
+#define M13_WIRE_AAD_BYTES       4
+#define M13_WIRE_TAG_BYTES       16
+#define M13_WIRE_SEALED_OFFSET   32 /* first encrypted byte of the M13 header */
+#define M13_WIRE_KEY_BYTES       32
+#define M13_WIRE_COUNTER_MAX     (1ull << 48) /* no nonce counter reaches it: hard stop */
 
 enum m13_wire_flag {
     M13_FLAG_FRAGMENT = 0x01,
@@ -63,7 +64,8 @@ enum m13_wire_message { M13_CLIENT_HELLO = 1, M13_SERVER_HELLO = 2, M13_FINISHED
 #define M13_HELLO_NONCE_OFFSET 2
 #define M13_HELLO_NONCE_BYTES  32
 
-#define M13_FRAGMENT_CHUNK_BYTES   1402
+#define M13_FRAGMENT_CHUNK_BYTES   1402 /* over IPv4 1500 bytes in all */
+#define M13_FRAGMENT_CHUNK6_BYTES  1162 /* over IPv6 its least MTU, 1280 (RFC 8200 §5) */
 #define M13_FRAGMENT_TOTAL_MAX     16
 #define M13_FRAGMENT_MESSAGE_BYTES 9216 /* the largest message that is reassembled */
 
@@ -146,6 +148,12 @@ struct m13_wire_outer {
     struct m13_wire_udp udp;
 } __attribute__((packed));
 
+struct m13_wire_outer6 {
+    struct m13_wire_ethernet ethernet;
+    struct m13_wire_ipv6 ip;
+    struct m13_wire_udp udp;
+} __attribute__((packed));
+
 /* Value of the CONFIG TLV (§6): what the hub tells a node, and the key confirmation. */
 struct m13_wire_config {
     uint8_t node_address[4];
@@ -165,6 +173,7 @@ _Static_assert(sizeof(struct m13_wire_ipv4) == 20, "IPv4 header");
 _Static_assert(sizeof(struct m13_wire_udp) == 8, "UDP header");
 _Static_assert(sizeof(struct m13_wire_outer) == M13_WIRE_OUTER_BYTES, "outer headers");
 _Static_assert(sizeof(struct m13_wire_ipv6) == 40, "IPv6 header");
+_Static_assert(sizeof(struct m13_wire_outer6) == M13_WIRE_OUTER6_BYTES, "outer headers, IPv6");
 _Static_assert(sizeof(struct m13_wire_config) == 15, "CONFIG");
 _Static_assert(offsetof(struct m13_wire_header, tag) == 4, "tag");
 _Static_assert(offsetof(struct m13_wire_header, nonce_counter) == 20, "nonce");
@@ -187,10 +196,10 @@ static inline void m13_wire_stamp(struct m13_wire_frame *frame, const uint8_t so
     frame->header.payload_bytes = payload_bytes;
 }
 
-/* Fragment count of a message: ceil(bytes / 1402). */
-static inline uint32_t m13_wire_fragment_total(uint32_t message_bytes)
+/* Fragment count of a message, in chunks of that size. */
+static inline uint32_t m13_wire_fragment_total(uint32_t message_bytes, uint32_t chunk_bytes)
 {
-    return (message_bytes + M13_FRAGMENT_CHUNK_BYTES - 1) / M13_FRAGMENT_CHUNK_BYTES;
+    return (message_bytes + chunk_bytes - 1) / chunk_bytes;
 }
 
 #endif

@@ -13,6 +13,7 @@ cdef extern from "wire.h" nogil:
         M13_WIRE_FRAME_BYTES
         M13_WIRE_OUTER_BYTES
         M13_WIRE_OVERHEAD_BYTES
+        M13_WIRE_OVERHEAD6_BYTES
         M13_WIRE_SEALED_OFFSET
         M13_WIRE_KEY_BYTES
 
@@ -40,6 +41,7 @@ cdef extern from "wire.h" nogil:
         M13_SERVER_HELLO_BYTES
         M13_FINISHED_BYTES
         M13_FRAGMENT_CHUNK_BYTES
+        M13_FRAGMENT_CHUNK6_BYTES
         M13_FRAGMENT_TOTAL_MAX
         M13_FRAGMENT_MESSAGE_BYTES
 
@@ -68,4 +70,4 @@ cdef extern from "wire.h" nogil:
 
     void m13_wire_stamp(m13_wire_frame *frame, const uint8_t *source, uint8_t flags,
                         uint32_t payload_bytes, uint64_t sequence)
-    uint32_t m13_wire_fragment_total(uint32_t message_bytes)
+    uint32_t m13_wire_fragment_total(uint32_t message_bytes, uint32_t chunk_bytes)

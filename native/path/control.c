@@ -66,10 +66,21 @@ void m13_control_send(struct m13_path *path, struct m13_peer *peer, enum m13_wir
     m13_control_finish(path, peer, peer->current, frame, index);
 }
 
+/* A packet that fills a tunnel's MTU shall fit one frame, and the underlays differ in what they
+ * take from the link's. */
+static uint16_t mtu_towards(const struct m13_path *path, const struct m13_endpoint *endpoint)
+{
+    uint32_t overhead = m13_endpoint_overhead_bytes(m13_endpoint_kind(endpoint));
+    uint32_t room = path->config.link_mtu_bytes > overhead + M13_TUNNEL_MTU_MIN
+                        ? path->config.link_mtu_bytes - overhead
+                        : M13_TUNNEL_MTU_MIN;
+    return room < path->config.mtu_bytes ? (uint16_t)room : path->config.mtu_bytes;
+}
+
 void m13_control_send_config(struct m13_path *path, struct m13_peer *peer)
 {
     struct m13_wire_config config = {.prefix_bits = peer->prefix_bits,
-                                     .mtu_bytes = path->config.mtu_bytes,
+                                     .mtu_bytes = mtu_towards(path, &peer->endpoint),
                                      .keepalive_ms = path->config.keepalive_ms};
     memcpy(config.node_address, &peer->tunnel_address, 4);
     memcpy(config.hub_address, path->config.hub_tunnel_address, 4);

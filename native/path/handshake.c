@@ -3,14 +3,21 @@
 
 #include <openssl/crypto.h>
 
+/* No router fragments IPv6, and nothing is known of the path yet. */
+static uint32_t chunk_bytes_max(const struct m13_peer *peer)
+{
+    bool is_ipv6 = m13_endpoint_kind(&peer->endpoint) == M13_ENDPOINT_IPV6;
+    return is_ipv6 ? M13_FRAGMENT_CHUNK6_BYTES : M13_FRAGMENT_CHUNK_BYTES;
+}
+
 static void send_fragment(struct m13_path *path, struct m13_peer *peer, uint32_t index,
                           uint32_t total)
 {
     const struct m13_handshake *handshake = &peer->handshake;
-    uint32_t buffer, offset = index * M13_FRAGMENT_CHUNK_BYTES;
+    uint32_t buffer, chunk_max = chunk_bytes_max(peer), offset = index * chunk_max;
     uint32_t chunk = handshake->message_bytes - offset;
-    if (chunk > M13_FRAGMENT_CHUNK_BYTES)
-        chunk = M13_FRAGMENT_CHUNK_BYTES;
+    if (chunk > chunk_max)
+        chunk = chunk_max;
     struct m13_wire_frame *frame = path->outlet.take(path->outlet.owner, &buffer);
     if (!frame) {
         m13_stats_drop(path->stats, M13_DROP_no_frame);
@@ -34,7 +41,7 @@ static void send_fragment(struct m13_path *path, struct m13_peer *peer, uint32_t
 
 void m13_handshake_send(struct m13_path *path, struct m13_peer *peer)
 {
-    uint32_t total = m13_wire_fragment_total(peer->handshake.message_bytes);
+    uint32_t total = m13_wire_fragment_total(peer->handshake.message_bytes, chunk_bytes_max(peer));
     for (uint32_t index = 0; index < total; index++)
         send_fragment(path, peer, index, total);
     peer->handshake.answered_ns = path->now_ns;

@@ -8,7 +8,7 @@
 
 static bool may_echo(struct m13_path *path, const struct m13_endpoint *source)
 {
-    uint64_t key = m13_peer_endpoint_key(source->address, source->port) ^ path->peers.by_mac.seed;
+    uint64_t key = source->key ^ path->peers.by_mac.seed;
     uint32_t *bucket = &path->echo_ms[key * 0x9E3779B97F4A7C15ull >> 54];
     uint32_t now_ms = (uint32_t)(path->now_ns / M13_MILLISECOND_NS);
     /* sources that share a bucket only wait for each other */
@@ -29,12 +29,12 @@ void m13_hub_register(struct m13_path *path, struct m13_packet *packet)
     m13_stats_add(path->stats, M13_STAT_registrations, 1);
     if (!may_echo(path, &packet->source))
         return;
-    m13_cookie_make(&path->cookie, packet->source.address, packet->source.port, cookie);
+    m13_cookie_make(&path->cookie, &packet->source, cookie);
     m13_control_send_clear(path, &packet->source, M13_FLAGS_ECHO, cookie);
     m13_stats_add(path->stats, M13_STAT_echoes, 1);
 }
 
-/* Ten attempts a second from one address at most; each costs the worker lattice work. */
+/* Ten attempts a second from one endpoint at most; each costs the worker lattice work. */
 static void client_hello(struct m13_path *path, struct m13_peer *peer,
                          const struct m13_frag_message *message, uint8_t key_phase)
 {
@@ -122,10 +122,8 @@ static void message_complete(struct m13_path *path, struct m13_peer *peer,
 static uint16_t slot_for(struct m13_path *path, struct m13_packet *packet)
 {
     const struct m13_wire_frame *frame = packet->frame;
-    bool has_cookie = m13_cookie_check(&path->cookie, packet->source.address, packet->source.port,
-                                       frame->header.tag);
-    uint16_t slot =
-        m13_peers_find_endpoint(&path->peers, packet->source.address, packet->source.port);
+    bool has_cookie = m13_cookie_check(&path->cookie, &packet->source, frame->header.tag);
+    uint16_t slot = m13_peers_find_endpoint(&path->peers, &packet->source);
     bool known = slot != M13_PEER_NONE;
     bool proved = known ? path->peers.slots[slot].handshake.has_cookie : !path->config.accept_v1;
     if (!has_cookie && proved) {

@@ -12,7 +12,8 @@ static void follow_commands(struct m13_path *path)
             continue;
         }
         struct m13_peer *peer = &path->peers.slots[command.peer];
-        if (peer->generation == command.generation && peer->endpoint.address == command.address)
+        if (peer->generation == command.generation &&
+            !memcmp(peer->endpoint.address, command.address, sizeof command.address))
             memcpy(peer->endpoint.mac, command.mac, sizeof command.mac);
     }
 }

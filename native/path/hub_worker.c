@@ -26,10 +26,10 @@ static void queue_frame(struct m13_hub *hub, const struct m13_endpoint *to,
 {
     if (hub->path.config.hexdump)
         m13_report_frame(&hub->path, to, frame, bytes, true);
-    m13_transmit_outer(&hub->path, to, frame, bytes);
+    uint32_t outer_bytes = m13_transmit_outer(&hub->path, to, frame, bytes);
     struct m13_sched_entry entry = {
-        .offset = (uint32_t)((uint8_t *)frame - hub->config.umem - M13_WIRE_OUTER_BYTES),
-        .bytes = bytes + M13_WIRE_OUTER_BYTES};
+        .offset = (uint32_t)((uint8_t *)frame - hub->config.umem - outer_bytes),
+        .bytes = bytes + outer_bytes};
     if (!m13_sched_push(&hub->sched, critical, &entry, 1)) {
         uint32_t index = entry.offset / M13_FRAME_BYTES;
         m13_slab_give(&hub->slab, &index, 1);

@@ -37,12 +37,15 @@ static void accept(struct m13_path *path, struct m13_packet *packet)
         packet->session->key_phase = header->key_phase;
         m13_node_confirm(path, peer);
     }
-    bool elsewhere = peer->endpoint.address != packet->source.address ||
-                     peer->endpoint.port != packet->source.port;
     /* only the newest frame moves a peer (§5): an old one may have been held back on its way */
-    if (path->config.is_hub && elsewhere && packet->session == peer->current &&
+    if (path->config.is_hub && !m13_endpoint_is_same(&peer->endpoint, &packet->source) &&
+        packet->session == peer->current &&
         header->nonce_counter + 1 == packet->session->replay.next) {
+        bool is_other_kind =
+            m13_endpoint_kind(&peer->endpoint) != m13_endpoint_kind(&packet->source);
         m13_peers_move(&path->peers, packet->peer, &packet->source);
+        if (is_other_kind)
+            m13_control_send_config(path, peer); /* its MTU is another */
         m13_stats_add(path->stats, M13_STAT_endpoint_changes, 1);
         m13_report_event(path, M13_EVENT_MOVED, peer, 0, NULL);
     }

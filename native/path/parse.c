@@ -7,53 +7,9 @@ static uint16_t big16(uint16_t value)
     return __builtin_bswap16(value);
 }
 
-/* Steering has looked at these headers, but a datagram is believed only for what it shows here:
- * the lengths of IPv4, UDP and descriptor agree, so everything behind stays inside the buffer. */
-static const struct m13_wire_udp *find_udp(const struct m13_path *path, const uint8_t *data,
-                                           uint32_t bytes)
-{
-    const struct m13_wire_ethernet *ethernet = (const void *)data;
-    const struct m13_wire_ipv4 *ip = (const void *)(data + M13_WIRE_ETHERNET_BYTES);
-    if (bytes < M13_WIRE_OUTER_BYTES || ethernet->type != big16(0x0800) ||
-        ip->version_length >> 4 != 4)
-        return NULL;
-    uint32_t header_bytes = (ip->version_length & 0x0Fu) * 4;
-    uint32_t total_bytes = big16(ip->total_bytes);
-    if (header_bytes < sizeof *ip || ip->protocol != 17 || (ip->fragment & big16(0x3FFF)) ||
-        total_bytes > bytes - M13_WIRE_ETHERNET_BYTES ||
-        total_bytes < header_bytes + sizeof(struct m13_wire_udp))
-        return NULL;
-    const struct m13_wire_udp *udp = (const void *)((const uint8_t *)ip + header_bytes);
-    bool ours = big16(udp->bytes) == total_bytes - header_bytes &&
-                udp->destination == big16(path->config.udp_port);
-    return ours ? udp : NULL;
-}
-
-void m13_parse_outer(struct m13_path *path, struct m13_packet *packet, uint8_t *data,
-                     uint32_t bytes)
-{
-    const struct m13_wire_outer *outer = (const void *)data;
-    packet->peer = M13_PEER_NONE;
-    packet->session = NULL;
-    const struct m13_wire_udp *udp = find_udp(path, data, bytes);
-    if (!udp) {
-        bool l2 =
-            bytes >= sizeof outer->ethernet && outer->ethernet.type == big16(M13_WIRE_ETHERTYPE);
-        m13_drop(path, packet, l2 ? M13_DROP_l2_frame : M13_DROP_outer_header);
-        return;
-    }
-    packet->verdict = M13_TO_OPEN;
-    packet->frame = (void *)(data + ((const uint8_t *)(udp + 1) - data));
-    packet->bytes = big16(udp->bytes) - (uint32_t)sizeof *udp;
-    packet->source = (struct m13_endpoint){
-        .address = outer->ip.source, .local_address = outer->ip.destination, .port = udp->source};
-    memcpy(packet->source.mac, outer->ethernet.source, 6);
-}
-
 static bool is_known(const struct m13_path *path, const struct m13_packet *packet)
 {
-    return m13_peers_find_endpoint(&path->peers, packet->source.address, packet->source.port) !=
-           M13_PEER_NONE;
+    return m13_peers_find_endpoint(&path->peers, &packet->source) != M13_PEER_NONE;
 }
 
 static void parse_clear(struct m13_path *path, struct m13_packet *packet)
@@ -84,8 +40,7 @@ static uint16_t find_peer(const struct m13_path *path, const struct m13_packet *
     if (!path->config.is_hub)
         return 0;
     const uint8_t *mac = packet->frame->ethernet.source;
-    uint16_t slot =
-        m13_peers_find_endpoint(&path->peers, packet->source.address, packet->source.port);
+    uint16_t slot = m13_peers_find_endpoint(&path->peers, &packet->source);
     bool known = slot != M13_PEER_NONE && path->peers.slots[slot].current;
     if (known && !memcmp(path->peers.slots[slot].mac, mac, 6))
         return slot;

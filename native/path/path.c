@@ -38,7 +38,7 @@ static int init_rings(struct m13_path *path)
 int m13_path_init(struct m13_path *path, const struct m13_path_config *config, uint32_t peers,
                   struct m13_channel *channel, struct m13_stats_page *page)
 {
-    uint64_t seeds[2];
+    uint64_t seeds[3];
     memset(path, 0, sizeof *path);
     path->event_fd = -1;
     path->config = *config;
@@ -53,7 +53,7 @@ int m13_path_init(struct m13_path *path, const struct m13_path_config *config, u
     path->random_state = seeds[0] | 1;
     int error = m13_aead_create(&path->aead, config->aead_backend);
     if (!error)
-        error = m13_peers_init(&path->peers, peers, seeds[1]);
+        error = m13_peers_init(&path->peers, peers, seeds + 1);
     if (!error)
         error = m13_cookie_init(&path->cookie, path->now_ns);
     if (!error)

@@ -81,15 +81,16 @@ struct m13_event {
     uint32_t generation;
     uint32_t detail;
     uint64_t time_ns;
-    uint8_t address[4];
-    uint16_t port; /* host order */
+    uint8_t address[M13_ENDPOINT_ADDRESS_BYTES]; /* as in struct m13_endpoint */
+    uint16_t port;                               /* host order */
     uint16_t mtu_bytes;
     uint8_t tunnel_address[4];
     uint8_t hub_address[4];
     uint16_t keepalive_ms;
     uint8_t prefix_bits;
     uint8_t handshake_version;
-    uint32_t bytes; /* of the dumped frame */
+    uint8_t endpoint_kind; /* enum m13_endpoint_kind */
+    uint32_t bytes;        /* of the dumped frame */
     uint8_t fingerprint[32];
     char name[32];
     uint8_t dump[M13_EVENT_DUMP_BYTES];
@@ -104,9 +105,10 @@ enum m13_command_kind {
 struct m13_command {
     uint32_t peer;
     uint32_t generation;
-    uint32_t address; /* the peer's, network order: a next hop for a former endpoint is ignored */
-    uint8_t mac[6];   /* next hop towards it */
-    uint16_t kind;    /* enum m13_command_kind */
+    uint8_t address[M13_ENDPOINT_ADDRESS_BYTES]; /* the peer's: a next hop for a former endpoint is
+                                                    ignored */
+    uint8_t mac[6];                              /* next hop towards it */
+    uint16_t kind;                               /* enum m13_command_kind */
 };
 
 /* How control frames leave: the one thing hub and node do differently on this slow path.
@@ -130,6 +132,7 @@ struct m13_path_config {
     uint8_t mac[6];            /* source MAC of our frames */
     uint8_t hub_tunnel_address[4];
     uint16_t mtu_bytes;
+    uint16_t link_mtu_bytes; /* hub: of the network interface */
     uint16_t keepalive_ms;
     uint16_t udp_port; /* hub: the port we serve, host order */
     uint64_t rekey_age_ns;
@@ -228,9 +231,9 @@ void m13_collect(struct m13_path *path, struct m13_packet *packet, const uint8_t
 /* Stamps, numbers and seals every TO_NETWORK packet; DROPPED at the counter's end. */
 void m13_seal(struct m13_path *path, struct m13_vector *vector);
 
-/* Hub: writes the 42 outer bytes before a sealed or clear frame. */
-void m13_transmit_outer(const struct m13_path *path, const struct m13_endpoint *to,
-                        struct m13_wire_frame *frame, uint32_t bytes);
+/* Hub: writes the outer headers before a sealed or clear frame; how many bytes they are. */
+uint32_t m13_transmit_outer(const struct m13_path *path, const struct m13_endpoint *to,
+                            struct m13_wire_frame *frame, uint32_t bytes);
 
 /* --- control and handshake ----------------------------------------------------------------- */
 

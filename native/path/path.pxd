@@ -24,7 +24,7 @@ cdef extern from "path.h" nogil:
         uint32_t generation
         uint32_t detail
         uint64_t time_ns
-        uint8_t address[4]
+        uint8_t address[16]
         uint16_t port
         uint16_t mtu_bytes
         uint8_t tunnel_address[4]
@@ -32,6 +32,7 @@ cdef extern from "path.h" nogil:
         uint16_t keepalive_ms
         uint8_t prefix_bits
         uint8_t handshake_version
+        uint8_t endpoint_kind
         uint32_t bytes
         uint8_t fingerprint[32]
         char name[32]
@@ -47,7 +48,7 @@ cdef extern from "path.h" nogil:
     struct m13_command:
         uint32_t peer
         uint32_t generation
-        uint32_t address
+        uint8_t address[16]
         uint8_t mac[6]
         uint16_t kind
 
@@ -78,6 +79,7 @@ cdef extern from "path.h" nogil:
         uint8_t mac[6]
         uint8_t hub_tunnel_address[4]
         uint16_t mtu_bytes
+        uint16_t link_mtu_bytes
         uint16_t keepalive_ms
         uint16_t udp_port
         uint64_t rekey_age_ns

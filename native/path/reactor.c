@@ -50,15 +50,17 @@ int m13_reactor_create(struct m13_reactor **out, const struct m13_reactor_config
     reactor->path.event_fd = -1;
     reactor->stop_fd = eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC);
     lay_out_arena(reactor);
-    m13_reactor_receive_shape(reactor);
+    m13_reactor_address_shape(reactor);
     int error = reactor->stop_fd < 0 ? -errno : init_parts(reactor);
     if (error) {
         m13_reactor_destroy(reactor);
         return error;
     }
     if (!config->path.is_hub) {
-        reactor->path.peers.slots[0].endpoint.address = config->hub.sin_addr.s_addr;
-        reactor->path.peers.slots[0].endpoint.port = config->hub.sin_port;
+        static const uint8_t any[M13_ENDPOINT_ADDRESS_BYTES]; /* the kernel chooses */
+        struct m13_peers *peers = &reactor->path.peers;
+        m13_endpoint_set_udp(&peers->slots[0].endpoint, &peers->secret, config->hub_address, any,
+                             htons(config->hub_port));
     }
     *out = reactor;
     return 0;

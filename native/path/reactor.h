@@ -45,15 +45,21 @@
 /* Descriptors registered with the ring, by place. */
 enum m13_reactor_file { M13_FILE_SOCKET, M13_FILE_TUN, M13_FILE_COUNT };
 
+/* An address as the socket's family has it. */
+union m13_reactor_name {
+    struct sockaddr_in ipv4;
+    struct sockaddr_in6 ipv6;
+};
+
 /* One send, and all the kernel reads of it until it completes: on a hub also from which of our
- * addresses (IP_PKTINFO, ip(7)), and for many datagrams at once their size (UDP_SEGMENT, Linux
- * 4.18). */
+ * addresses (IP_PKTINFO, ip(7), or IPV6_PKTINFO, ipv6(7)), and for many datagrams at once their
+ * size (UDP_SEGMENT, Linux 4.18). */
 struct m13_reactor_send {
     struct msghdr message;
     struct iovec piece;
-    struct sockaddr_in to;
+    union m13_reactor_name to;
     alignas(struct cmsghdr)
-        uint8_t control[CMSG_SPACE(sizeof(struct in_pktinfo)) + CMSG_SPACE(sizeof(uint16_t))];
+        uint8_t control[CMSG_SPACE(sizeof(struct in6_pktinfo)) + CMSG_SPACE(sizeof(uint16_t))];
 };
 
 /* Sealed frames of one peer one behind the other, of one length but the last: one send, which the
@@ -82,10 +88,12 @@ struct m13_reactor_config {
     struct m13_channel *channel;
     struct m13_stats_page *page;
     int tun_fd;    /* non-blocking, IFF_TUN | IFF_NO_PI | IFF_VNET_HDR */
-    int socket_fd; /* UDP with UDP_GRO, not connected; on a hub with IP_PKTINFO, on a node with a
-                      filter that lets only the hub in */
-    struct sockaddr_in hub; /* node: where it is */
-    int core;               /* -1: wherever the kernel likes */
+    int socket_fd; /* UDP with UDP_GRO, not connected; on a hub with packet information, on a node
+                      with a filter that lets only the hub in */
+    int family;    /* of the socket: AF_INET, or AF_INET6, which serves both on a hub */
+    uint8_t hub_address[M13_ENDPOINT_ADDRESS_BYTES]; /* node: where it is */
+    uint16_t hub_port;                               /* host order */
+    int core;                                        /* -1: wherever the kernel likes */
     bool sqpoll;
 };
 
@@ -167,12 +175,19 @@ static inline uint8_t *m13_reactor_control_frame(const struct m13_reactor *react
 }
 
 /* Requests of the group's buffers, which stay armed, and what they answer (reactor_inward.c). */
-void m13_reactor_receive_shape(struct m13_reactor *reactor);
 void m13_reactor_received(struct m13_reactor *reactor, const struct io_uring_cqe *completion);
 /* Opens what arrived and delivers or consumes it, as far as writes are free; completing writes wake
  * us for the rest. */
 void m13_reactor_inward(struct m13_reactor *reactor);
 void m13_reactor_written(struct m13_reactor *reactor, uint32_t index, int32_t result);
+
+/* Endpoints and what the socket's family makes of them (reactor_address.c): room for a received
+ * datagram's, then its source and how long its frames are; a send's destination. */
+void m13_reactor_address_shape(struct m13_reactor *reactor);
+void m13_reactor_address_read(struct m13_reactor *reactor, struct m13_arrival *arrival,
+                              struct io_uring_recvmsg_out *out);
+void m13_reactor_address_write(const struct m13_reactor *reactor, struct m13_reactor_send *send,
+                               const struct m13_endpoint *to, uint16_t segment_bytes);
 
 /* Packets out of the TUN: a completion of the read request, then as many as trains are free for
  * are cut, sealed and sent (reactor_outward.c). */

@@ -1,21 +1,7 @@
 # Mirror of reactor.h.
-from libc.stdint cimport uint8_t, uint32_t, uint64_t
+from libc.stdint cimport uint8_t, uint16_t, uint32_t, uint64_t
 from native.core.channel cimport m13_channel
 from native.path.path cimport m13_path, m13_path_config, m13_stats_page
-
-cdef extern from "<netinet/in.h>" nogil:
-    struct in_addr:
-        uint32_t s_addr
-
-    struct sockaddr_in:
-        unsigned short sin_family
-        unsigned short sin_port
-        in_addr sin_addr
-
-    enum:
-        AF_INET
-
-    unsigned short htons(unsigned short port)
 
 cdef extern from "reactor.h" nogil:
     enum:
@@ -31,7 +17,9 @@ cdef extern from "reactor.h" nogil:
         m13_stats_page *page
         int tun_fd
         int socket_fd
-        sockaddr_in hub
+        int family
+        uint8_t hub_address[16]
+        uint16_t hub_port
         int core
         bint sqpoll
 

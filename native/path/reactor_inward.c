@@ -1,27 +1,13 @@
 /* From the socket to the TUN: datagrams the kernel joined are opened where they lie, and written
  * as large packets made of pieces of them. */
 #include <errno.h>
-#include <netinet/udp.h>
 
 #include "reactor.h"
-
-#ifndef UDP_GRO
-#define UDP_GRO 104 /* include/uapi/linux/udp.h */
-#endif
 
 #define RETRY_NS (20 * M13_MILLISECOND_NS)
 
 /* --- arrivals -----------------------------------------------------------------------------------
  */
-
-void m13_reactor_receive_shape(struct m13_reactor *reactor)
-{
-    size_t control = CMSG_SPACE(sizeof(int)); /* UDP_GRO */
-    if (reactor->config.path.is_hub)
-        control += CMSG_SPACE(sizeof(struct in_pktinfo));
-    reactor->receive_shape =
-        (struct msghdr){.msg_namelen = sizeof(struct sockaddr_in), .msg_controllen = control};
-}
 
 static void release(struct m13_reactor *reactor, uint32_t index)
 {
@@ -29,25 +15,6 @@ static void release(struct m13_reactor *reactor, uint32_t index)
         return;
     m13_uring_lend(&reactor->arrival_group, index);
     reactor->lent_arrivals++;
-}
-
-/* The sizes of the datagrams and the address they were sent to, as udp(7) and ip(7) tell them. */
-static void read_control(struct m13_arrival *arrival, struct io_uring_recvmsg_out *out,
-                         struct msghdr *shape)
-{
-    struct cmsghdr *control = io_uring_recvmsg_cmsg_firsthdr(out, shape);
-    for (; control; control = io_uring_recvmsg_cmsg_nexthdr(out, shape, control)) {
-        if (control->cmsg_level == IPPROTO_UDP && control->cmsg_type == UDP_GRO) {
-            int frame_bytes;
-            memcpy(&frame_bytes, CMSG_DATA(control), sizeof frame_bytes);
-            if (frame_bytes > 0)
-                arrival->frame_bytes = (uint32_t)frame_bytes;
-        } else if (control->cmsg_level == IPPROTO_IP && control->cmsg_type == IP_PKTINFO) {
-            struct in_pktinfo info;
-            memcpy(&info, CMSG_DATA(control), sizeof info);
-            arrival->source.local_address = info.ipi_spec_dst.s_addr;
-        }
-    }
 }
 
 void m13_reactor_received(struct m13_reactor *reactor, const struct io_uring_cqe *completion)
@@ -65,7 +32,6 @@ void m13_reactor_received(struct m13_reactor *reactor, const struct io_uring_cqe
     uint8_t *memory = reactor->arrival_group.arena + (uint64_t)index * M13_REACTOR_LARGE_BYTES;
     struct io_uring_recvmsg_out *out =
         io_uring_recvmsg_validate(memory, completion->res, &reactor->receive_shape);
-    const struct sockaddr_in *from = out ? io_uring_recvmsg_name(out) : NULL;
     reactor->lent_arrivals--;
     *arrival = (struct m13_arrival){.frames = memory, .held = 1};
     /* the queue holds as many as there are buffers */
@@ -75,9 +41,7 @@ void m13_reactor_received(struct m13_reactor *reactor, const struct io_uring_cqe
     arrival->frames = io_uring_recvmsg_payload(out, &reactor->receive_shape);
     arrival->bytes = io_uring_recvmsg_payload_length(out, completion->res, &reactor->receive_shape);
     arrival->frame_bytes = arrival->bytes;
-    arrival->source.address = from->sin_addr.s_addr;
-    arrival->source.port = from->sin_port;
-    read_control(arrival, out, &reactor->receive_shape);
+    m13_reactor_address_read(reactor, arrival, out);
     m13_stats_add(reactor->path.stats, M13_STAT_receives, 1);
     m13_stats_add(reactor->path.stats, M13_STAT_received_bytes, arrival->bytes);
 }

@@ -1,26 +1,11 @@
 /* From the TUN to the socket: large packets are cut into trains of sealed frames, a train a send.
  * Control frames leave one by one. */
 #include <errno.h>
-#include <netinet/udp.h>
 
 #include "reactor.h"
 
-#ifndef UDP_SEGMENT
-#define UDP_SEGMENT 103 /* include/uapi/linux/udp.h */
-#endif
-
 /* --- sends --------------------------------------------------------------------------------------
  */
-
-static void add_control(struct msghdr *message, int level, int type, const void *value,
-                        uint32_t bytes)
-{
-    struct cmsghdr *control = (void *)((uint8_t *)message->msg_control + message->msg_controllen);
-    *control =
-        (struct cmsghdr){.cmsg_level = level, .cmsg_type = type, .cmsg_len = CMSG_LEN(bytes)};
-    memcpy(CMSG_DATA(control), value, bytes);
-    message->msg_controllen += CMSG_SPACE(bytes);
-}
 
 /* False: the ring takes no more, and the memory is the caller's still. */
 static bool submit_send(struct m13_reactor *reactor, struct m13_reactor_send *send,
@@ -31,19 +16,7 @@ static bool submit_send(struct m13_reactor *reactor, struct m13_reactor_send *se
         m13_stats_drop(reactor->path.stats, M13_DROP_send_failed);
         return false;
     }
-    send->to = (struct sockaddr_in){
-        .sin_family = AF_INET, .sin_port = to->port, .sin_addr.s_addr = to->address};
-    send->message = (struct msghdr){.msg_name = &send->to,
-                                    .msg_namelen = sizeof send->to,
-                                    .msg_iov = &send->piece,
-                                    .msg_iovlen = 1,
-                                    .msg_control = send->control};
-    if (reactor->path.config.is_hub) {
-        struct in_pktinfo from = {.ipi_spec_dst.s_addr = to->local_address};
-        add_control(&send->message, IPPROTO_IP, IP_PKTINFO, &from, sizeof from);
-    }
-    if (segment_bytes)
-        add_control(&send->message, IPPROTO_UDP, UDP_SEGMENT, &segment_bytes, sizeof segment_bytes);
+    m13_reactor_address_write(reactor, send, to, segment_bytes);
     io_uring_prep_sendmsg(entry, M13_FILE_SOCKET, &send->message, 0);
     entry->flags |= IOSQE_FIXED_FILE;
     io_uring_sqe_set_data64(entry, tag);

@@ -16,7 +16,8 @@ static void push(struct m13_path *path, const struct m13_event *event)
 
 static void fill_endpoint(struct m13_event *event, const struct m13_endpoint *endpoint)
 {
-    memcpy(event->address, &endpoint->address, 4);
+    memcpy(event->address, endpoint->address, sizeof event->address);
+    event->endpoint_kind = (uint8_t)m13_endpoint_kind(endpoint);
     event->port = __builtin_bswap16(endpoint->port);
 }
 
@@ -91,7 +92,8 @@ static void report_peer(const struct m13_path *path, const struct m13_peer *peer
     if (peer->state == M13_STATE_Disconnected)
         return;
     row->generation = peer->generation;
-    memcpy(row->address, &peer->endpoint.address, 4);
+    memcpy(row->address, peer->endpoint.address, sizeof row->address);
+    row->endpoint_kind = (uint8_t)m13_endpoint_kind(&peer->endpoint);
     row->port = __builtin_bswap16(peer->endpoint.port);
     row->handshake_version = peer->current ? peer->current->version : 0;
     row->key_phase = peer->current ? peer->current->key_phase : 0;

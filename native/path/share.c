@@ -11,13 +11,16 @@ int m13_share_create(struct m13_share **out, uint32_t workers)
     uint64_t seed;
     if (workers < 2 || workers > M13_WORKERS_MAX)
         return -EINVAL;
-    if (RAND_bytes((uint8_t *)&seed, sizeof seed) != 1)
+    struct m13_siphash_key secret;
+    if (RAND_bytes((uint8_t *)&seed, sizeof seed) != 1 ||
+        RAND_bytes((uint8_t *)&secret, sizeof secret) != 1)
         return -EIO;
     struct m13_share *share = aligned_alloc(alignof(struct m13_share), sizeof *share);
     if (!share)
         return -ENOMEM;
     memset(share, 0, sizeof *share);
     share->workers = workers;
+    share->secret = secret;
     int error = m13_directory_init(&share->directory, seed, M13_PEERS_ESTABLISHED_MAX,
                                    M13_PEERS_PREFIXES_MAX);
     for (uint32_t from = 0; from < workers && !error; from++)
@@ -47,6 +50,7 @@ void m13_share_destroy(struct m13_share *share)
 void m13_share_join(struct m13_share *share, struct m13_path *path, struct m13_doorbell *bell)
 {
     path->share = share;
+    path->peers.secret = share->secret;
     path->peers.directory = &share->directory;
     path->peers.worker = path->config.worker;
     path->may_hand_on = true;

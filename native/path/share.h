@@ -27,6 +27,7 @@ struct m13_shared_packet {
 
 struct m13_share {
     uint32_t workers;
+    struct m13_siphash_key secret; /* one for all: a frame's source is handed on with its key */
     struct m13_directory directory;
     struct m13_doorbell *bells[M13_WORKERS_MAX];
     struct m13_ring rings[M13_WORKERS_MAX][M13_WORKERS_MAX]; /* from, to */

@@ -5,12 +5,19 @@ import socket
 
 import pytest
 from scapy.layers.inet import IP, TCP, UDP, IPOption
-from scapy.layers.inet6 import IPv6
+from scapy.layers.inet6 import (
+    ICMPv6ND_NS,
+    IPv6,
+    IPv6ExtHdrFragment,
+    IPv6ExtHdrHopByHop,
+    IPv6ExtHdrRouting,
+)
 from scapy.layers.l2 import ARP, Dot1AD, Dot1Q, Ether
 from scapy.packet import Packet, Raw
 from scapy.utils import checksum
 
 from hub.steering import OBJECT, Steering
+from m13.endpoint import pack
 from m13.errors import HostError
 from native.steer import ADDRESSES_MAX, VERDICTS, Steer
 from native.umem import Umem
@@ -25,6 +32,8 @@ PORT = 443
 OURS = "192.0.2.1"
 ALSO_OURS = "198.51.100.7"
 OTHER = "192.0.2.2"
+OURS6 = "2001:db8::1"
+OTHER6 = "2001:db8::2"
 PAYLOAD = bytes(range(62))
 
 
@@ -36,6 +45,16 @@ def ethernet(ethertype: int | None = None) -> Ether:
 def udp(ip: dict | None = None, payload: bytes = PAYLOAD, **fields: int) -> Packet:
     datagram = UDP(**{"sport": 40000, "dport": PORT, **fields}) / Raw(payload)
     return ethernet() / IP(**{"src": OTHER, "dst": OURS, **(ip or {})}) / datagram
+
+
+def udp6(ip: dict | None = None, payload: bytes = PAYLOAD, **fields: int) -> Packet:
+    datagram = UDP(**{"sport": 40000, "dport": PORT, **fields}) / Raw(payload)
+    return ethernet() / IPv6(**{"src": OTHER6, "dst": OURS6, **(ip or {})}) / datagram
+
+
+def behind(header: Packet) -> Packet:
+    """Our datagram behind an extension header."""
+    return ethernet() / IPv6(src=OTHER6, dst=OURS6) / header / udp6()[UDP]
 
 
 def options(ihl: int) -> dict:
@@ -75,8 +94,31 @@ TABLE: list[tuple[str, Packet | bytes, str]] = [
     ("TCP to the same port", ethernet() / IP(dst=OURS) / TCP(dport=PORT), "pass_other"),
     ("ICMP", ethernet() / IP(dst=OURS, proto=1) / Raw(PAYLOAD), "pass_other"),
     ("UDP-Lite to the same port", udp({"proto": 136}), "pass_other"),
-    ("IPv6 UDP", ethernet() / IPv6(dst="::1") / UDP(dport=PORT) / Raw(PAYLOAD), "pass_other"),
-    ("IPv6 EtherType over IPv4", ethernet(0x86DD) / bytes(udp()[IP]), "pass_other"),
+    ("IPv6 EtherType over IPv4", ethernet(0x86DD) / bytes(udp()[IP]), "pass_malformed"),
+    ("IPv4 EtherType over IPv6", ethernet(0x0800) / bytes(udp6()[IPv6]), "pass_malformed"),
+    ("IPv6 UDP to us", udp6(), "redirect_udp"),
+    ("IPv6 UDP with no payload", udp6(payload=b""), "redirect_udp"),
+    ("IPv6 UDP of 3000 bytes", udp6(payload=bytes(3000)), "redirect_udp"),
+    ("IPv6 UDP padded by Ethernet", bytes(udp6(payload=b"x")) + bytes(17), "redirect_udp"),
+    ("IPv6 UDP with class and flow", udp6({"tc": 0xFF, "fl": 0xFFFFF}), "redirect_udp"),
+    ("IPv6 UDP to another port", udp6(dport=444), "pass_port"),
+    ("IPv6 UDP to another host", udp6({"dst": OTHER6}), "pass_not_ours"),
+    ("IPv6 UDP to our IPv4 address mapped", udp6({"dst": f"::ffff:{OURS}"}), "pass_not_ours"),
+    ("IPv6 UDP to all nodes", udp6({"dst": "ff02::1"}), "pass_not_ours"),
+    ("IPv6 UDP behind options", behind(IPv6ExtHdrHopByHop()), "pass_other"),
+    ("IPv6 UDP behind routing", behind(IPv6ExtHdrRouting()), "pass_other"),
+    ("IPv6 fragment", behind(IPv6ExtHdrFragment(m=1)), "pass_other"),
+    ("IPv6 TCP to the same port", ethernet() / IPv6(dst=OURS6) / TCP(dport=PORT), "pass_other"),
+    ("neighbour solicitation", ethernet() / IPv6(dst=OURS6) / ICMPv6ND_NS(), "pass_other"),
+    ("IPv6 with version 4", udp6({"version": 4}), "pass_malformed"),
+    ("IPv6 payload length 0", udp6({"plen": 0}), "pass_malformed"),
+    ("IPv6 payload length one too small", udp6({"plen": 69}), "pass_malformed"),
+    ("IPv6 payload length one too large", udp6({"plen": 71}), "pass_malformed"),
+    ("IPv6 payload length 65535", udp6({"plen": 0xFFFF}), "pass_malformed"),
+    ("IPv6 UDP length 7", udp6(len=7), "pass_malformed"),
+    ("IPv6 UDP length one too small", udp6(len=69), "pass_malformed"),
+    ("IPv6 both lengths one too large", udp6({"plen": 71}, len=71), "pass_malformed"),
+    *((f"IPv6 cut to {n} bytes", cut(udp6(), n), "pass_malformed") for n in range(14, 124)),
     ("ARP", ethernet() / ARP(pdst=OURS), "pass_other"),
     ("VLAN over M13", ethernet() / Dot1Q(vlan=1, type=0x88B5) / Raw(PAYLOAD), "pass_other"),
     ("VLAN over UDP", ethernet() / Dot1Q(vlan=1) / udp()[IP], "pass_other"),
@@ -110,8 +152,8 @@ TABLE: list[tuple[str, Packet | bytes, str]] = [
 @pytest.fixture(scope="module")
 def steer():
     with Steer(str(OBJECT), PORT) as steer:
-        for address in (OURS, ALSO_OURS):
-            steer.add_address(socket.inet_aton(address))
+        for address in (OURS, ALSO_OURS, OURS6):
+            steer.add_address(pack(address))
         yield steer
 
 
@@ -155,13 +197,13 @@ def test_scapy_builds_valid_headers():
 @pytest.mark.parametrize("frame", [ethernet(0x88B5) / Raw(PAYLOAD), udp()], ids=["L2", "UDP"])
 def test_packet_passes_while_its_queue_has_no_socket(frame):
     with Steer(str(OBJECT), PORT) as steer:
-        steer.add_address(socket.inet_aton(OURS))
+        steer.add_address(pack(OURS))
         assert counted(steer, bytes(frame)) == (False, {"pass_no_socket": 1})
 
 
 def test_address_is_followed_while_loaded(served):
     frame = bytes(udp({"dst": "203.0.113.9"}))
-    packed = socket.inet_aton("203.0.113.9")
+    packed = pack("203.0.113.9")
     assert counted(served, frame) == (False, {"pass_not_ours": 1})
     served.add_address(packed)
     served.add_address(packed)
@@ -174,14 +216,19 @@ def test_address_is_followed_while_loaded(served):
 def test_address_table_holds_its_maximum_and_refuses_more():
     with Steer(str(OBJECT), PORT) as steer:
         for host in range(ADDRESSES_MAX):
-            steer.add_address(bytes([10, 0, 0, host]))
+            steer.add_address(pack(f"10.0.0.{host}"))
         with pytest.raises(OSError, match="adding an address"):
-            steer.add_address(bytes([10, 0, 1, 0]))
+            steer.add_address(pack("10.0.1.0"))
+
+
+def test_addresses_are_packed():
+    with Steer(str(OBJECT), PORT) as steer, pytest.raises(ValueError, match="16"):
+        steer.add_address(bytes(4))
 
 
 def test_port_is_set_at_load_time():
     with Steer(str(OBJECT), 51820) as steer:
-        steer.add_address(socket.inet_aton(OURS))
+        steer.add_address(pack(OURS))
         assert counted(steer, bytes(udp()))[1] == {"pass_port": 1}
         assert counted(steer, bytes(udp(dport=51820)))[1] == {"pass_no_socket": 1}
 

@@ -48,24 +48,33 @@ static struct m13_wire_frame *outlet_take(void *owner, uint32_t *index)
 {
     struct bed *bed = owner;
     *index = 0;
-    return (void *)(bed->outlet + M13_WIRE_OUTER_BYTES);
+    return (void *)(bed->outlet + M13_WIRE_OUTER6_BYTES);
 }
 
 static void outlet_send(void *owner, const struct m13_endpoint *to, uint32_t index, uint32_t bytes)
 {
     struct bed *bed = owner;
-    struct m13_wire_frame *frame = (void *)(bed->outlet + M13_WIRE_OUTER_BYTES);
+    struct m13_wire_frame *frame = (void *)(bed->outlet + M13_WIRE_OUTER6_BYTES);
     BED_ASSERT(index == 0 && bytes >= M13_WIRE_FRAME_BYTES);
-    BED_ASSERT(bytes <= M13_FRAME_BYTES - M13_WIRE_OUTER_BYTES);
+    BED_ASSERT(bytes <= M13_FRAME_BYTES - M13_WIRE_OUTER6_BYTES);
     if (bed->path.config.is_hub)
         m13_transmit_outer(&bed->path, to, frame, bytes);
 }
 
-struct m13_endpoint bed_endpoint(uint8_t number)
+struct m13_endpoint bed_endpoint(const struct bed *bed, uint8_t number)
 {
-    return (struct m13_endpoint){.address = BED_PEER_ADDRESS + ((uint32_t)number << 24),
-                                 .local_address = BED_HUB_ADDRESS,
-                                 .port = __builtin_bswap16(4000)};
+    const uint8_t hub[16] = {0x20, 0x01, 0x0d, 0xb8, [15] = 1};
+    const uint16_t port = __builtin_bswap16(4000);
+    struct m13_endpoint endpoint = {0};
+    uint8_t address[16] = {0x20, 0x01, 0x0d, 0xb8};
+    address[7] = number & 1;
+    address[15] = (uint8_t)(number + 2);
+    if (number & BED_IPV6)
+        m13_endpoint_set_udp(&endpoint, &bed->path.peers.secret, address, hub, port);
+    else
+        m13_endpoint_set_ipv4(&endpoint, BED_PEER_ADDRESS + ((uint32_t)number << 24),
+                              BED_HUB_ADDRESS, port);
+    return endpoint;
 }
 
 static void install(struct bed *bed, int which, uint8_t key_phase)
@@ -94,13 +103,13 @@ void bed_open(struct bed *bed, bool is_hub)
                                            .handshake_version = 2,
                                            .mac = {2, 0, 0, 0, 0, 1},
                                            .mtu_bytes = 1400,
+                                           .link_mtu_bytes = 1500,
                                            .keepalive_ms = 1000,
                                            .udp_port = BED_PORT,
                                            .rekey_age_ns = 3600 * M13_SECOND_NS,
                                            .rekey_frames = M13_REKEY_FRAMES_MAX};
     struct m13_channel *channel;
     struct m13_path *path = &bed->path;
-    const struct m13_endpoint endpoint = bed_endpoint(0);
     const uint8_t fingerprint[32] = {7};
     const struct m13_prefix own = m13_prefix_host4(BED_TUNNEL);
     memset(bed, 0, sizeof *bed);
@@ -110,6 +119,7 @@ void bed_open(struct bed *bed, bool is_hub)
     BED_ASSERT(!m13_path_init(path, &config, is_hub ? BED_PEERS : 1, channel, &bed->page));
     path->outlet = (struct m13_outlet){bed, outlet_take, outlet_send};
     path->now_ns = 1000 * M13_SECOND_NS;
+    const struct m13_endpoint endpoint = bed_endpoint(bed, 0);
     if (is_hub) {
         BED_ASSERT(
             !m13_peers_claim(&path->peers, &path->aead, &endpoint, PEER_MAC, true, path->now_ns));
@@ -139,7 +149,7 @@ enum key_of { ENDPOINT, MAC };
 static uint64_t key_of(const struct m13_peer *peer, enum key_of which)
 {
     if (which == ENDPOINT)
-        return m13_peer_endpoint_key(peer->endpoint.address, peer->endpoint.port);
+        return peer->endpoint.key;
     return m13_peer_mac_key(peer->mac);
 }
 

@@ -36,7 +36,9 @@ uint8_t *input_piece(struct input *input, size_t most, size_t *bytes);
 void bed_open(struct bed *bed, bool is_hub);
 void bed_close(struct bed *bed);
 
-struct m13_endpoint bed_endpoint(uint8_t number);
+/* The hub's at 0; those with this bit are IPv6. */
+#define BED_IPV6 8
+struct m13_endpoint bed_endpoint(const struct bed *bed, uint8_t number);
 
 /* Every invariant of the peers' table, the slow way. */
 void bed_check(const struct bed *bed);

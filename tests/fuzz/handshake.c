@@ -25,13 +25,12 @@ static void feed(struct run *run, uint8_t detail, const uint8_t *payload, uint32
                                 .bytes = M13_WIRE_FRAME_BYTES + bytes,
                                 .peer = M13_PEER_NONE,
                                 .verdict = M13_TO_HANDSHAKE,
-                                .source = bed_endpoint(detail & 0x0F)};
+                                .source = bed_endpoint(&run->bed, detail & 0x0F)};
     BED_ASSERT(frame);
     m13_wire_stamp(frame, path->config.mac, M13_FLAGS_HANDSHAKE, 0, 0);
     frame->header.key_phase = detail;
     if (!(detail & 0x10))
-        m13_cookie_make(&path->cookie, packet.source.address, packet.source.port,
-                        frame->header.tag);
+        m13_cookie_make(&path->cookie, &packet.source, frame->header.tag);
     memcpy(frame->payload, payload, bytes);
     (path->config.is_hub ? m13_hub_fragment : m13_node_fragment)(path, &packet);
     BED_ASSERT(packet.verdict == M13_DONE || packet.verdict == M13_DROPPED);
@@ -52,7 +51,7 @@ static void feed_message(struct run *run, uint8_t detail, const uint8_t *piece, 
         uint32_t chunk = length - offset < 1402 ? length - offset : 1402;
         struct m13_wire_fragment header = {.id = run->message[bytes ? bytes - 1 : 0],
                                            .index = (uint8_t)index,
-                                           .total = (uint8_t)m13_wire_fragment_total(length),
+                                           .total = (uint8_t)m13_wire_fragment_total(length, 1402),
                                            .offset = (uint16_t)offset,
                                            .bytes = (uint16_t)chunk};
         memcpy(payload, &header, sizeof header);
@@ -109,7 +108,7 @@ static void echo(struct m13_path *path, uint8_t detail)
     struct m13_packet packet = {.frame = &frame,
                                 .bytes = M13_WIRE_FRAME_BYTES,
                                 .verdict = M13_TO_REGISTER,
-                                .source = bed_endpoint(detail & 0x0F)};
+                                .source = bed_endpoint(&run->bed, detail & 0x0F)};
     m13_wire_stamp(&frame, path->config.mac, detail & 0x10 ? 0 : M13_FLAGS_ECHO, 0, 0);
     (path->config.is_hub ? m13_hub_register : m13_node_echo)(path, &packet);
 }

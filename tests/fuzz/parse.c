@@ -16,20 +16,37 @@ struct run {
     bool authentic[PACKETS_MAX];
 };
 
+static uint32_t outer_bytes_of(const struct m13_endpoint *from)
+{
+    return m13_endpoint_kind(from) == M13_ENDPOINT_IPV6 ? M13_WIRE_OUTER6_BYTES
+                                                        : M13_WIRE_OUTER_BYTES;
+}
+
 /* What the network would have around a frame. */
 static void wrap(uint8_t *data, uint32_t frame_bytes, const struct m13_endpoint *from)
 {
-    struct m13_wire_outer *outer = (void *)data;
-    memset(outer, 0, sizeof *outer);
-    outer->ethernet.type = __builtin_bswap16(0x0800);
-    outer->ip.version_length = 0x45;
-    outer->ip.total_bytes = __builtin_bswap16((uint16_t)(frame_bytes + 28));
-    outer->ip.protocol = 17;
-    outer->ip.source = from->address;
-    outer->ip.destination = from->local_address;
-    outer->udp.source = from->port;
-    outer->udp.destination = __builtin_bswap16(BED_PORT);
-    outer->udp.bytes = __builtin_bswap16((uint16_t)(frame_bytes + 8));
+    struct m13_wire_udp *udp = (void *)(data + outer_bytes_of(from) - sizeof *udp);
+    memset(data, 0, outer_bytes_of(from));
+    if (m13_endpoint_kind(from) == M13_ENDPOINT_IPV6) {
+        struct m13_wire_outer6 *outer = (void *)data;
+        outer->ethernet.type = __builtin_bswap16(0x86DD);
+        outer->ip.version_class_label = 0x60;
+        outer->ip.payload_bytes = __builtin_bswap16((uint16_t)(frame_bytes + 8));
+        outer->ip.next_header = 17;
+        memcpy(outer->ip.source, from->address, 16);
+        memcpy(outer->ip.destination, from->local_address, 16);
+    } else {
+        struct m13_wire_outer *outer = (void *)data;
+        outer->ethernet.type = __builtin_bswap16(0x0800);
+        outer->ip.version_length = 0x45;
+        outer->ip.total_bytes = __builtin_bswap16((uint16_t)(frame_bytes + 28));
+        outer->ip.protocol = 17;
+        outer->ip.source = m13_endpoint_mapped_ipv4(from->address);
+        outer->ip.destination = m13_endpoint_mapped_ipv4(from->local_address);
+    }
+    udp->source = from->port;
+    udp->destination = __builtin_bswap16(BED_PORT);
+    udp->bytes = __builtin_bswap16((uint16_t)(frame_bytes + 8));
 }
 
 static void receive(struct run *run, uint8_t *data, size_t bytes, bool authentic)
@@ -60,10 +77,12 @@ static void receive_built(struct run *run, uint8_t kind, uint8_t detail, const u
 {
     struct bed *bed = &run->bed;
     bool is_hub = bed->path.config.is_hub;
-    uint32_t outer_bytes = is_hub ? M13_WIRE_OUTER_BYTES : 0;
+    /* another endpoint: one of each kind */
+    const struct m13_endpoint from =
+        bed_endpoint(bed, detail & 2 ? (piece_bytes & 1 ? 4 : BED_IPV6 + 1) : 0);
+    uint32_t outer_bytes = is_hub ? outer_bytes_of(&from) : 0;
     uint32_t payload_bytes = piece_bytes ? (uint32_t)piece_bytes - 1 : 0;
     uint32_t frame_bytes = M13_WIRE_FRAME_BYTES + payload_bytes;
-    const struct m13_endpoint from = bed_endpoint(detail & 2 ? 9 : 0);
     uint8_t *data = malloc(outer_bytes + frame_bytes);
     struct m13_wire_frame *frame = (void *)(data + outer_bytes);
     uint64_t behind = (detail >> 3) & 0x07;
@@ -88,7 +107,7 @@ static void receive_built(struct run *run, uint8_t kind, uint8_t detail, const u
         ((uint8_t *)frame)[victim] ^= detail & 0x40 ? 1 : 0;
         m13_aead_seal(&bed->path.aead, &job, 1);
     } else {
-        m13_cookie_make(&bed->path.cookie, from.address, from.port, frame->header.tag);
+        m13_cookie_make(&bed->path.cookie, &from, frame->header.tag);
     }
     ((uint8_t *)frame)[victim] ^= detail & 0x80 ? 1 : 0;
     bool authentic = !(detail & 0x80) || victim < M13_WIRE_ETHERNET_BYTES;

@@ -45,6 +45,14 @@ def datagram(frame, options=b"", port=443):
     return bytes(12) + b"\x08\x00" + header + options + ports + frame
 
 
+def datagram6(frame, port=443, next_header=17):
+    ports = struct.pack(">HHHH", 4000, port, 8 + len(frame), 0)
+    network = bytes.fromhex("20010db8") + bytes(11)
+    addresses = network + b"\2" + network + b"\1"
+    header = struct.pack(">IHBB", 6 << 28, len(ports) + len(frame), next_header, 64) + addresses
+    return bytes(12) + b"\x86\xdd" + header + ports + frame
+
+
 OURS, OTHER = bytes([10, 13, 0, 2]), bytes([10, 13, 0, 7])
 RAW, CLEAR, SEALED, LATER, OUTWARD, FLUSH = 0, 1, 2, 3, 4, 0x80
 
@@ -60,6 +68,10 @@ def parse_seeds():
     yield "hub-registration", HUB + record(RAW, 0, datagram(frame))
     yield "hub-options", HUB + record(RAW, 0, datagram(clear_frame(CONTROL), options=bytes(8)))
     yield "hub-other-port", HUB + record(RAW, 0, datagram(frame, port=444))
+    yield "hub-registration6", HUB + record(RAW, 0, datagram6(frame))
+    yield "hub-other-port6", HUB + record(RAW, 0, datagram6(frame, port=444))
+    yield "hub-extension6", HUB + record(RAW, 0, datagram6(frame, next_header=44))
+    yield "hub-cut6", HUB + record(RAW, 0, datagram6(frame)[:-1])
     yield "hub-l2", HUB + record(RAW, 0, frame)
     yield "node-echo", NODE + record(RAW, 0, clear_frame(CONTROL))
     for role, name in ((HUB, "hub"), (NODE, "node")):

@@ -24,7 +24,7 @@ LEFT_OUT = {
     *("aead_ipsecmb", "steer", "xdp", "umem", "uring", "thread"),
     *("selfbench", "selfbench_traffic"),
     *("hub", "hub_tun", "hub_worker"),
-    *("reactor", "reactor_inward", "reactor_loop", "reactor_outward"),
+    *("reactor", "reactor_address", "reactor_inward", "reactor_loop", "reactor_outward"),
 }
 COMPILE = [
     *("clang", "-std=gnu11", "-D_GNU_SOURCE", "-DM13_DEBUG", "-g", "-O1", "-Wall", "-Wextra"),

@@ -66,12 +66,17 @@ def test_packets_of_every_size_are_byte_exact(tunnel: Tunnel, direction: str) ->
 
 
 def exchange(
-    source: Namespace, target: Namespace, own: str, other: str
+    source: Namespace,
+    target: Namespace,
+    own: str,
+    other: str,
+    count: int = PACKETS,
+    largest: int = 1400,
 ) -> tuple[list[bytes], list[bytes]]:
     noise = os.urandom(4096)
     packets = [
-        raw_packet(own, other, index + 1, noise[index % 2048 :][: index % 1381])
-        for index in range(PACKETS)
+        raw_packet(own, other, index + 1, noise[index % 2048 :][: index % (largest - 19)])
+        for index in range(count)
     ]
     received: list[bytes] = []
     window = threading.Semaphore(IN_FLIGHT)
@@ -79,7 +84,7 @@ def exchange(
 
         def take() -> None:
             try:
-                while len(received) < PACKETS:
+                while len(received) < count:
                     received.append(receiver.recv(65536))
                     window.release()
             except TimeoutError:

@@ -30,7 +30,7 @@ way = routes.pin()
 device.up()
 routes.capture()
 if routes.is_full_tunnel:
-    leak_guard.enable(journal, "m13t0")
+    leak_guard.enable(journal, "m13t0", HUB, 443)
 """
 
 # Prints each new way to the hub, until standard input ends.
@@ -49,6 +49,10 @@ watch.close()
 
 def _start(hub: str = HUB, prefixes: list[str] | None = None) -> str:
     return START.replace("HUB", repr(hub)).replace("PREFIXES", repr(prefixes))
+
+
+BEYOND6 = "2001:db8:99::5"  # behind the default gateway of IPv6
+PREFIX6 = "2001:db8:99::/48"
 
 
 @contextmanager
@@ -135,6 +139,28 @@ def test_a_kill_between_writing_down_and_changing_is_put_back(tmp_path: Path, co
             node.owner(DIE.format(count=count) + _start())
         assert f"restored {count} changes" in node.leave(node.owner(_start()))
         assert node.picture() == before
+
+
+def test_an_ipv6_hub_is_pinned_when_ipv6_goes_into_the_tunnel(tmp_path: Path) -> None:
+    """By its gateway, with an unreachable route behind, and nothing stays."""
+    with _node(tmp_path) as node:
+        before = node.picture()
+        process = node.owner(_start(BEYOND6, [PREFIX6]))
+        assert _way(node, BEYOND6) == ("ve0", "2001:db8::2")
+        assert _way(node, "2001:db8:99::6")[0] == "m13t0"
+        hops = [(r["type"], r["metric"]) for r in node.ip("-d", "-6", "route", "show", BEYOND6)]
+        assert hops == [("unicast", 1024), ("unreachable", 0xFFFFFFFF)]
+        assert node.leave(process) == ""
+        assert node.picture() == before
+
+
+def test_an_ipv6_hub_needs_no_pin_beside_an_ipv4_tunnel(tmp_path: Path) -> None:
+    with _node(tmp_path) as node:
+        process = node.owner(_start(BEYOND6))
+        assert node.ip("-6", "route", "show", BEYOND6) == []
+        assert _way(node, BEYOND6) == ("ve0", "2001:db8::2")
+        assert _way(node, SOMEWHERE)[0] == "m13t0"
+        assert node.leave(process) == ""
 
 
 def test_routes_of_the_user_stay(tmp_path: Path) -> None:
