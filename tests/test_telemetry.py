@@ -45,7 +45,7 @@ void fill(struct m13_stats_page *page, uint64_t now_ns)
     m13_stats_stage(worker, M13_STAGE_transmit, 1000, 64);
     peer->state = M13_STATE_Handshaking;
     peer->port = 4433;
-    memcpy(peer->address, "\\xc0\\x00\\x02\\x01", 4);
+    memcpy(peer->address, "\\0\\0\\0\\0\\0\\0\\0\\0\\0\\0\\xff\\xff\\xc0\\x00\\x02\\x01", 16);
     memcpy(peer->tunnel_address, "\\x0a\\x0d\\x00\\x02", 4);
     peer->handshake_version = 2;
     peer->key_phase = 1;

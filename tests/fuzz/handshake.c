@@ -102,8 +102,9 @@ static void later(struct m13_path *path, uint8_t detail)
     m13_report_peers(path);
 }
 
-static void echo(struct m13_path *path, uint8_t detail)
+static void echo(struct run *run, uint8_t detail)
 {
+    struct m13_path *path = &run->bed.path;
     struct m13_wire_frame frame;
     struct m13_packet packet = {.frame = &frame,
                                 .bytes = M13_WIRE_FRAME_BYTES,
@@ -133,7 +134,7 @@ static void record(struct run *run, struct input *input)
         later(path, detail);
         break;
     case ECHO:
-        echo(path, detail);
+        echo(run, detail);
         break;
     case LOSE: /* only then does a node begin anew */
         if (!path->config.is_hub)
