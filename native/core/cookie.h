@@ -28,6 +28,7 @@ void m13_cookie_fini(struct m13_cookie *cookie);
 /* To be called about once a second: replaces the secret when its time is over. */
 void m13_cookie_tick(struct m13_cookie *cookie, uint64_t now_ns);
 
+/* The next hop is no part of a source: the same cookie whatever way a frame came. */
 void m13_cookie_make(struct m13_cookie *cookie, const struct m13_endpoint *source,
                      uint8_t out[M13_COOKIE_BYTES]);
 bool m13_cookie_check(struct m13_cookie *cookie, const struct m13_endpoint *source,
