@@ -1,5 +1,5 @@
-"""Ring, doorbell and channel between threads, under ThreadSanitizer: nothing lost, no sleep missed,
-no data race."""
+"""Ring, doorbell, channel and directory between threads, under ThreadSanitizer: nothing lost, no
+sleep missed, no data race."""
 
 import os
 import subprocess
@@ -9,6 +9,7 @@ import pytest
 
 ROOT = Path(__file__).parents[2]
 CORE = ROOT / "native" / "core"
+SOURCES = ("ring", "doorbell", "channel", "directory", "map", "prefix")
 
 
 @pytest.fixture(scope="module")
@@ -16,7 +17,7 @@ def program(tmp_path_factory):
     target = tmp_path_factory.mktemp("threads") / "threads"
     command = ["clang", "-std=gnu11", "-D_GNU_SOURCE", "-O1", "-g", "-Wall", "-Wextra", "-Werror"]
     command += ["-fsanitize=thread", f"-iquote{CORE}", str(Path(__file__).parent / "threads.c")]
-    command += [str(CORE / f"{name}.c") for name in ("ring", "doorbell", "channel")]
+    command += [str(CORE / f"{name}.c") for name in SOURCES]
     subprocess.run([*command, "-lpthread", "-o", str(target)], check=True)
     return target
 
@@ -28,7 +29,7 @@ def run(program, scenario):
     return subprocess.run(command, capture_output=True, text=True, timeout=120, env=environment)
 
 
-@pytest.mark.parametrize("scenario", ["ring", "doorbell", "channel"])
+@pytest.mark.parametrize("scenario", ["ring", "ring in place", "doorbell", "channel", "directory"])
 def test_threads_lose_nothing_and_race_on_nothing(program, scenario):
     done = run(program, scenario)
     assert done.returncode == 0, done.stderr[-4000:]

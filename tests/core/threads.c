@@ -1,5 +1,6 @@
-/* Two threads on a ring, on a ring with a doorbell, and on a handshake channel; built with
- * -fsanitize=thread by test_doorbell.py. "race" has a race on purpose. */
+/* Two threads on a ring, on one whose elements stay in place, on a ring with a doorbell, on a
+ * handshake channel, and on the directory of a hub's workers; built with -fsanitize=thread by
+ * test_doorbell.py. "race" has a race on purpose. */
 #include <poll.h>
 #include <pthread.h>
 #include <sched.h>
@@ -9,14 +10,16 @@
 #include <unistd.h>
 
 #include "channel.h"
+#include "directory.h"
 #include "doorbell.h"
 #include "ring.h"
 
-enum { NUMBERS = 300000, BATCH = 32, MESSAGES = 20000, SLEEP_MS = 2000 };
+enum { NUMBERS = 300000, BATCH = 32, MESSAGES = 20000, SLEEP_MS = 2000, CHANGES = 20000, MACS = 8 };
 
 static struct m13_ring ring;
 static struct m13_doorbell bell;
 static struct m13_channel *near_end, *far_end;
+static struct m13_directory directory;
 static unsigned unguarded;
 
 static void require(bool condition, const char *what)
@@ -84,6 +87,75 @@ static void run_ring(bool with_bell)
     pthread_join(thread, NULL);
     m13_doorbell_fini(&bell);
     m13_ring_fini(&ring);
+}
+
+static void *produce_in_place(void *unused)
+{
+    for (uint64_t next = 0; next < NUMBERS;) {
+        uint64_t *place = m13_ring_reserve(&ring);
+        if (!place) {
+            sched_yield();
+            continue;
+        }
+        *place = next++;
+        m13_ring_commit(&ring);
+    }
+    return unused;
+}
+
+static void run_in_place(void)
+{
+    pthread_t thread;
+    require(!m13_ring_init(&ring, 64, sizeof(uint64_t)), "ring");
+    require(!pthread_create(&thread, NULL, produce_in_place, NULL), "thread");
+    for (uint64_t next = 0; next < NUMBERS;) {
+        const uint64_t *place = m13_ring_peek(&ring);
+        if (!place) {
+            sched_yield();
+            continue;
+        }
+        require(*place == next++, "an element is out of order");
+        m13_ring_release(&ring);
+    }
+    pthread_join(thread, NULL);
+    m13_ring_fini(&ring);
+}
+
+/* Peers of worker 1 come and go; their MACs and addresses are nobody else's. */
+static void *come_and_go(void *unused)
+{
+    for (uint32_t i = 0; i < CHANGES; i++) {
+        uint32_t host = i % MACS;
+        struct m13_prefix prefix = m13_prefix_host4(host);
+        require(m13_directory_enter(&directory), "no room for the only peer");
+        m13_directory_set_mac(&directory, host, 1);
+        m13_directory_set_prefix(&directory, &prefix, 1);
+        require(m13_directory_by_mac(&directory, host) == 1, "a MAC is lost");
+        m13_directory_remove_prefix(&directory, &prefix, 2); /* not its owner */
+        m13_directory_remove_prefix(&directory, &prefix, 1);
+        m13_directory_remove_mac(&directory, host, 1);
+        m13_directory_leave(&directory);
+    }
+    return unused;
+}
+
+static void run_directory(void)
+{
+    pthread_t thread;
+    uint8_t inner[20] = {0x45};
+    require(!m13_directory_init(&directory, 42, 1, MACS), "directory");
+    require(!pthread_create(&thread, NULL, come_and_go, NULL), "thread");
+    for (uint32_t i = 0; i < CHANGES; i++) {
+        inner[16] = (uint8_t)(i % MACS);
+        uint16_t by_mac = m13_directory_by_mac(&directory, i % MACS);
+        uint16_t by_address = m13_directory_by_destination(&directory, inner);
+        require(by_mac == 1 || by_mac == M13_DIRECTORY_NOBODY, "a MAC is a stranger's");
+        require(by_address == 1 || by_address == M13_DIRECTORY_NOBODY,
+                "an address is a stranger's");
+    }
+    pthread_join(thread, NULL);
+    require(!directory.established, "somebody stayed");
+    m13_directory_fini(&directory);
 }
 
 /* The worker: answers every request with its number. */
@@ -157,6 +229,10 @@ int main(int count, char **arguments)
         run_ring(false);
     else if (!strcmp(scenario, "doorbell"))
         run_ring(true);
+    else if (!strcmp(scenario, "ring in place"))
+        run_in_place();
+    else if (!strcmp(scenario, "directory"))
+        run_directory();
     else if (!strcmp(scenario, "channel"))
         run_channel();
     else if (!strcmp(scenario, "race"))
