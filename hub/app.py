@@ -2,28 +2,31 @@
 
 import ipaddress
 import logging
-import math
-import time
-from contextlib import ExitStack
+import os
+from contextlib import ExitStack, closing, suppress
 from dataclasses import dataclass, replace
 from ipaddress import ip_address
 from pathlib import Path
 
 from hub import admission, nat, receive
+from hub.console import Console
+from hub.doorkeeper import Doorkeeper
 from hub.plane import XDP_BYTES, Lane, Plane, SocketPlane, XdpPlane
 from hub.steering import own_addresses
 from m13 import endpoint, hexdump, identity, pqc
-from m13.errors import UsageError
+from m13.control import ControlSocket, socket_path
+from m13.errors import M13Error, UsageError
 from m13.handshake_process import HandshakeWorker, hub_configuration
 from m13.host import cpu, hugepages, irq, nic, sysctl, tun
 from m13.host.journal import Journal
+from m13.host.underlay import UnderlayWatch
 from m13.host.wakefulness import Wakefulness
-from m13.identity import format_fingerprint
 from m13.monitor import log_line
+from m13.notify import READY, notify
 from m13.service import Service, Stopped, check_tun
 from m13.telemetry import TelemetryPage, TelemetryReader
 from native import event as events
-from native.channel import NOT_ADMITTED, Channel
+from native.channel import Channel
 from native.endpoint import IPV4, IPV6, overhead_bytes
 from native.event import MTU_MIN, Event
 
@@ -31,17 +34,6 @@ log = logging.getLogger("m13.hub")
 HUGE_PAGE_BYTES = 2 << 20
 MTU_DEFAULT = 1400
 LINK_MTU_MAX = 0xFFFF  # as far as an IP packet can fill it
-REFUSAL_SECONDS = 60.0
-REFUSALS_KEPT = 1024
-
-REFUSALS = {
-    1: "malformed message",
-    NOT_ADMITTED: "not in the list of nodes",
-    3: "signature does not verify",
-    6: "handshake version not accepted",
-    7: "handshake worker was restarted",
-    8: "internal error",
-}
 
 
 @dataclass(frozen=True)
@@ -74,6 +66,11 @@ class Settings:
 
 def check_interface(settings: Settings) -> nic.Nic:
     facts = nic.inspect(settings.interface)
+    if facts.is_loopback:
+        raise UsageError(
+            f"{settings.interface} is this machine's own loopback, where no node comes from: name"
+            " the interface towards the nodes (ip -brief link)"
+        )
     if not facts.is_up:
         raise UsageError(
             f"{settings.interface} is down; bring it up: ip link set {settings.interface} up"
@@ -139,6 +136,7 @@ def serve(settings: Settings) -> None:
         )
         try:
             running = RunningHub(stack, service, settings, facts, configuration, admitted)
+            running.answer(stack, me.fingerprint)
             running.announce(len(admitted.nodes), me.fingerprint, provider.name)
             service.run()
         except Stopped:
@@ -161,7 +159,6 @@ class RunningHub:
         self.admitted = admitted
         self.facts = facts
         self.previous: dict | None = None
-        self.refusals: dict[tuple[bytes, bytes, int], tuple[float, int]] = {}
         journal = stack.enter_context(Journal.open("hub", settings.tun_name))
         check_subnet(settings)
         self.rx, why = receive.choose(settings) if settings.workers == 1 else ("xdp", "")
@@ -182,6 +179,7 @@ class RunningHub:
         lanes = [Lane(*parts) for parts in zip(channels, queues, cores, strict=True)]
         kind = XdpPlane if self.rx == "xdp" else SocketPlane
         self.plane: Plane = kind(stack, self.settings, facts, lanes, self.page)
+        self.door = Doorkeeper(admitted, self.handshakes, self.plane)
         stack.callback(self._end_threads)
         self._listen(stack)
 
@@ -218,6 +216,13 @@ class RunningHub:
         nat.enable(journal, settings.tun_name, settings.subnet.network)
         return device
 
+    def answer(self, stack: ExitStack, fingerprint: str) -> None:
+        """The control socket; last, so that whoever finds it finds a hub that serves."""
+        console = Console(self.settings, fingerprint, self.door, self.handshakes)
+        inode = os.stat("/proc/self/ns/net").st_ino
+        path = socket_path("hub", self.settings.tun_name, inode)
+        stack.enter_context(ControlSocket(self.service, path, console.commands()))
+
     def _say(self, *notes: str | None) -> None:
         for note in notes:
             if note:
@@ -250,12 +255,18 @@ class RunningHub:
             plane.memory,
         )
         log.info("this hub's key: %s", fingerprint)
+        notify(READY)
 
     # --- service ----------------------------------------------------------------------------
 
     def _listen(self, stack: ExitStack) -> None:
         if watch := self.admitted.follow(stack):
-            self.service.on_readable(watch, self._follow_registry)
+            self.service.on_readable(watch, self.door.follow_registry)
+        self.service.on_hangup(self._reload)
+        has_ipv4 = any(":" not in address for address in self.facts.addresses)
+        needed = self.settings.mtu + overhead_bytes(IPV4 if has_ipv4 else IPV6)
+        underlay = stack.enter_context(closing(UnderlayWatch(self.facts.index, needed)))
+        self.service.on_readable(underlay, underlay.handle)
         self.service.every(1.0, self._each_second)
         self.service.every(2.0, self._keep_what_is_ours)
         self.plane.start(self.service, self._handle_events)
@@ -268,8 +279,7 @@ class RunningHub:
         self.previous = snapshot
         counters = snapshot["counters"]
         self.awake.follow(counters["tun_read_packets"] + counters["tun_written_packets"])
-        for place in self.admitted.uninvited(snapshot["peers"]):
-            self.plane.expel(*place)
+        self.door.keep(snapshot["peers"])
 
     def _keep_what_is_ours(self) -> None:
         """What others may take away while we run: the TUN cannot be had back, the table can."""
@@ -277,15 +287,10 @@ class RunningHub:
         if nat.keep(self.settings.tun_name, self.settings.subnet.network):
             log.warning("masquerading was gone from the firewall and is back")
 
-    def _follow_registry(self) -> None:
-        """New handshakes are refused before the session ends, so that it does not come back."""
-        for change in self.admitted.take():
-            admit = [node.entry() for node in change.admitted]
-            for handshakes in self.handshakes:
-                handshakes.change_roster(admit, change.expelled)
-            for place in self.admitted.sessions_of(change.expelled):
-                self.plane.expel(*place)
-        log.info("roster changed: %d nodes admitted", len(self.admitted.nodes))
+    def _reload(self) -> None:
+        """For SIGHUP, whose sender reads the log."""
+        with suppress(M13Error):
+            self.door.reload(self.settings)
 
     def _handle_events(self) -> None:
         for event in self.plane.events():
@@ -309,7 +314,7 @@ class RunningHub:
             self.admitted.forget_session(event)
             self.plane.forget(event.peer)
         elif event.kind == events.REFUSED:
-            self._say_refused(event)
+            self.door.refuse(event)
         elif event.kind == events.FRAME:
             for line in hexdump.describe(event):
                 log.info("%s", line)
@@ -321,28 +326,6 @@ class RunningHub:
         expelled = event.detail == events.LOST_EXPELLED
         why = "E_PEER_EXPELLED" if expelled else "E_PEER_TIMEOUT"
         log.warning("%s %s last at %s", why, who, place)
-
-    def _say_refused(self, event: Event) -> None:
-        """A node that is not admitted asks for ever: each is told of once a minute."""
-        now = time.monotonic()
-        who = (event.address, event.fingerprint, event.detail)
-        said, unsaid = self.refusals.get(who, (-math.inf, 0))
-        if now - said < REFUSAL_SECONDS:
-            self.refusals[who] = (said, unsaid + 1)
-            return
-        if len(self.refusals) >= REFUSALS_KEPT:
-            self.refusals.clear()
-        self.refusals[who] = (now, 0)
-        reason = REFUSALS.get(event.detail, f"reason {event.detail}")
-        known = any(event.fingerprint)
-        key = f", key {format_fingerprint(event.fingerprint)}" if known else ""
-        more = f" ({unsaid} more since)" if unsaid else ""
-        address = endpoint.host(event.endpoint_kind, event.address)
-        line = f"handshake from {address} refused: {reason}{key}{more}"
-        if known and self.admitted.watch and event.detail == NOT_ADMITTED:
-            self.admitted.watch.explain(event.fingerprint, line)
-        else:
-            log.warning("%s", line)
 
     # --- end --------------------------------------------------------------------------------
 

@@ -54,6 +54,10 @@ class Plane(Protocol):
     def expel(self, slot: int, generation: int) -> bool:
         """Ends that peer's session within a tick; false when too much waits to be done."""
 
+    def renew(self, slot: int, generation: int, configure: bool = False) -> bool:
+        """Asks the peer for new keys, which bring its settings, or repeats those in CONFIG; false
+        likewise."""
+
     def end(self, service: Service) -> tuple[int, int]:
         """Stops the threads; how many buffers are missing, and how many there are."""
 
@@ -168,6 +172,10 @@ class XdpPlane:
         worker, slot = divmod(peer, PEERS_WORKER)
         return self._hubs[worker].expel(slot, generation)
 
+    def renew(self, peer: int, generation: int, configure: bool = False) -> bool:
+        worker, slot = divmod(peer, PEERS_WORKER)
+        return self._hubs[worker].renew(slot, generation, configure)
+
     def _handle_neighbours(self) -> None:
         for neighbour in self._neighbours.handle():
             self._tell_worker(neighbour.ip, neighbour.mac)
@@ -231,6 +239,9 @@ class SocketPlane:
 
     def expel(self, slot: int, generation: int) -> bool:
         return self._reactor.expel(slot, generation)
+
+    def renew(self, slot: int, generation: int, configure: bool = False) -> bool:
+        return self._reactor.renew(slot, generation, configure)
 
     def end(self, service: Service) -> tuple[int, int]:
         self._reactor.stop()

@@ -3,7 +3,7 @@
 import ipaddress
 import re
 import tomllib
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -33,11 +33,12 @@ class Node:
         }
 
 
-def load(path: Path, hub: ipaddress.IPv4Interface) -> list[Node]:
+def load(path: Path, hub: ipaddress.IPv4Interface, present: Iterable[Node] = ()) -> list[Node]:
     """The nodes of PATH. `hub` is the hub's own tunnel address with the subnet's prefix.
 
     Nodes without an address get the free ones in file order: append new nodes at the end, or give
-    addresses, and nobody's address changes.
+    addresses, and nobody's address changes. Those among the `present` ones, which a running hub
+    admits already, keep what they have, by key or else by name.
     """
     try:
         text = path.read_text(encoding="utf-8")
@@ -57,6 +58,7 @@ def load(path: Path, hub: ipaddress.IPv4Interface) -> list[Node]:
         raise ConfigurationError(f"{path}: {len(entries)} nodes, a hub serves {NODES_MAX} at most")
     places = [_place(path, text, index) for index in range(len(entries))]
     given = _addresses(entries, places, hub)
+    given |= _kept_addresses(entries, given, present)
     free = _free_addresses(hub, set(given.values()))
     nodes: list[Node] = []
     for index, (entry, place) in enumerate(zip(entries, places, strict=True)):
@@ -126,6 +128,25 @@ def _addresses(
         taken[address] = f"already that of node {index + 1}"
         given[index] = address
     return given
+
+
+def _kept_addresses(
+    entries: list[object], given: dict[int, ipaddress.IPv4Address], present: Iterable[Node]
+) -> dict[int, ipaddress.IPv4Address]:
+    """What entries without an address had before, unless it was given to another meanwhile."""
+    nodes = list(present)
+    kept: dict[int, ipaddress.IPv4Address] = {}
+    taken = set(given.values())
+    for field in ("key", "name"):
+        had = {getattr(node, field): node.address for node in nodes}
+        for index, entry in enumerate(entries):
+            if index in given or index in kept or not isinstance(entry, dict):
+                continue
+            address = had.get(str(entry.get(field)))
+            if address and address not in taken:
+                taken.add(address)
+                kept[index] = address
+    return kept
 
 
 def _free_addresses(

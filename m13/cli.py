@@ -45,7 +45,7 @@ class Commands(click.Group):
 )
 @click.version_option(__version__, prog_name="m13")
 def m13() -> None:
-    """Identities of M13 hubs and nodes, their admission, and what this machine can do."""
+    """Identities of M13 hubs and nodes, their admission, what runs and what this machine can do."""
 
 
 @m13.command()
@@ -140,6 +140,34 @@ def bench(hub: tuple[str, int] | None, seconds: float, as_json: bool) -> int:
     from m13.bench.run import run_bench
 
     return run_bench(hub, seconds, as_json)
+
+
+@m13.command()
+@click.argument("name", required=False)
+@click.option("--json", "as_json", is_flag=True, help="One JSON list instead of text.")
+def show(name: str | None, as_json: bool) -> None:
+    """Show the hubs and nodes that run here, and their peers; or the TUN or peer NAME.
+
+    Who is not root sees what telemetry lets him see.
+    """
+    # here and not above, where Ctrl-C while it loads would not be caught
+    from m13.show import run_show
+
+    run_show(name, as_json)
+
+
+@m13.command()
+@click.argument("name", required=False, metavar="[TUN]")
+def reload(name: str | None) -> None:
+    """Make the hub that runs here read its list of nodes again, a node its known hubs.
+
+    What did not change loses no packet. A file with a mistake changes nothing, and is told: exit
+    status 3. SIGHUP does the same, and says so in the log.
+    """
+    # here and not above, where Ctrl-C while it loads would not be caught
+    from m13 import running
+
+    running.reload(name)
 
 
 def run(command: click.Command, program: str) -> int:

@@ -270,9 +270,13 @@ class NodeHandshake:
         self.provider = provider
         self._signing_key, self._public_key = provider.sign_load(seed)
         self._profile = profile
-        self._pins = tuple(pins)
+        self.pin(pins)
         self._clock = clock
         self._states: States[tuple[int, int]] = States()
+
+    def pin(self, pins: Iterable[bytes]) -> None:
+        """The only hubs that are accepted from now on, by fingerprint."""
+        self._pins = tuple(pins)
 
     def feed(self, kind: int, peer: int, generation: int, payload: bytes) -> Answer | None:
         """None: nothing to say (a late duplicate, FORGET)."""

@@ -123,13 +123,24 @@ class HandshakeWorker:
         for key in expelled:
             self._roster.pop(key, None)
         self._roster.update((entry["key"], entry) for entry in admitted)
-        for start in range(0, max(len(admitted), len(expelled)), LINE_ENTRIES_MAX):
-            part = slice(start, start + LINE_ENTRIES_MAX)
-            change = {"expel": expelled[part], "admit": admitted[part]}
-            line = json.dumps(change).encode() + b"\n"
-            assert len(line) <= LINE_BYTES_MAX
-            self._orders.append(line)
+        # all expelling first: whoever is in both is admitted as it is now
+        for start in range(0, len(expelled), LINE_ENTRIES_MAX):
+            self._order({"expel": expelled[start : start + LINE_ENTRIES_MAX], "admit": []})
+        for start in range(0, len(admitted), LINE_ENTRIES_MAX):
+            self._order({"expel": [], "admit": admitted[start : start + LINE_ENTRIES_MAX]})
         self._pass_orders()
+
+    def change_pins(self, pins: Iterable[str]) -> None:
+        """The hub's fingerprints that a node accepts from now on; never blocks."""
+        assert self._roster is None, "a hub has no pins"
+        self._configuration["pins"] = list(pins)
+        self._order({"pins": self._configuration["pins"]})
+        self._pass_orders()
+
+    def _order(self, change: Mapping[str, object]) -> None:
+        line = json.dumps(change).encode() + b"\n"
+        assert len(line) <= LINE_BYTES_MAX
+        self._orders.append(line)
 
     def poll(self) -> bool:
         """True when the worker serves. Kills one that hangs and starts a dead one again, with

@@ -2,7 +2,8 @@
 
 Reads its configuration, secrets included, as one JSON line from standard input, gives up every
 privilege, says "ready" and then serves the channel. Standard input stays open: further lines change
-the roster, its end means that the parent is gone. m13/handshake_process.py is the parent's half.
+the roster or the pins, its end means that the parent is gone. m13/handshake_process.py is the
+parent's half.
 """
 
 import base64
@@ -66,13 +67,15 @@ class Orders:
             timeout_ms = 0
         *lines, self._unread = self._unread.split(b"\n")
         for line in lines:
-            change_roster(machine, json.loads(line))
+            obey(machine, json.loads(line))
         return True
 
 
-def change_roster(machine: Machine, change: dict[str, Any]) -> None:
+def obey(machine: Machine, change: dict[str, Any]) -> None:
     """Expels before it admits: an address may pass from one node to another in one change."""
-    assert isinstance(machine, handshake.HubHandshake)
+    if isinstance(machine, handshake.NodeHandshake):
+        machine.pin(parse_fingerprint(pin) for pin in change["pins"])
+        return
     for key in change["expel"]:
         machine.expel(parse_fingerprint(key))
     for entry in change["admit"]:

@@ -27,6 +27,14 @@ GAUGES = (
     ("lent to transmit", "transmit_outstanding", None),
     ("lent to the TUN", "tun_outstanding", None),
     ("peers in a handshake", "peers_pending", None),
+    ("most to the TUN thread", "ring_to_tun_peak", None),
+    ("most from the TUN thread", "ring_from_tun_peak", None),
+    ("most to be sent", "scheduler_peak", None),
+    ("least lent to receive", "fill_least", None),
+)
+EVENTS = (
+    ("sessions lost", "sessions_lost"),
+    ("sessions that came back", "reconnects"),
 )
 STATE_STYLES = {"Established": "green", "Disconnected": "red", EXITED: "red"}
 SILENT_SECONDS = 1.0
@@ -170,6 +178,13 @@ def _gauges(snapshot: Snapshot) -> Table:
             table.add_row(label, f"{gauges[name]} of {gauges[whole]}")
         elif gauges[name]:
             table.add_row(label, str(gauges[name]))
+    thread = snapshot["writers"]["tun"]
+    if thread["loops"]:
+        counts = (human(thread[name]) for name in ("tun_read_packets", "tun_written_packets"))
+        table.add_row("TUN thread read, wrote", ", ".join(counts))
+    for label, name in EVENTS:
+        if count := snapshot["counters"][name]:
+            table.add_row(label, human(count), style="yellow")
     return table
 
 

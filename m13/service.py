@@ -11,11 +11,13 @@ from collections.abc import Callable
 from types import FrameType
 from typing import Protocol, Self
 
+from m13 import notify
 from m13.errors import HostError
 from m13.host.tun import Tun
 
 log = logging.getLogger("m13")
 SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGQUIT)
+TERMINAL = "/dev/tty"
 
 
 class HasFileno(Protocol):
@@ -24,6 +26,16 @@ class HasFileno(Protocol):
 
 class Stopped(Exception):
     """A signal asked for an orderly end while the service was still coming up."""
+
+
+def has_terminal() -> bool:
+    """Whether this process has a controlling terminal: not when it never had, or when that is
+    gone (tty(4))."""
+    try:
+        os.close(os.open(TERMINAL, os.O_RDONLY | os.O_NOCTTY | os.O_CLOEXEC))
+    except OSError:
+        return False
+    return True
 
 
 def check_tun(device: Tun) -> None:
@@ -38,10 +50,16 @@ def check_tun(device: Tun) -> None:
 
 class Service:
     """Signals only set a flag here, so that no bring-up step is torn in the middle: steps are
-    separated by `checkpoint`, and during teardown signals change nothing any more."""
+    separated by `checkpoint`, and during teardown signals change nothing any more.
+
+    SIGHUP means to read settings again once `on_hangup` says how, as service managers use it,
+    except that it still ends a service whose terminal is gone, as the kernel uses it."""
 
     def __init__(self) -> None:
         self.stopping = False
+        self._had_terminal = has_terminal()
+        self._hung_up = False
+        self._handle_hangup: Callable[[], object] | None = None
         self.failure: BaseException | None = None
         self._selector = selectors.DefaultSelector()
         self._timers: list[tuple[float, float, Callable[[], None]]] = []
@@ -64,8 +82,11 @@ class Service:
         os.close(self._wake_read)
         os.close(self._wake_write)
 
-    def _on_signal(self, _number: int, _frame: FrameType | None) -> None:
-        self.stopping = True
+    def _on_signal(self, number: int, _frame: FrameType | None) -> None:
+        if number == signal.SIGHUP and (has_terminal() or not self._had_terminal):
+            self._hung_up = True
+        else:
+            self.stopping = True
 
     def _empty_wakeup(self) -> None:
         try:
@@ -79,8 +100,16 @@ class Service:
         if self.stopping:
             raise Stopped
 
+    def on_hangup(self, handler: Callable[[], object]) -> None:
+        """What SIGHUP asks for, between two turns of the loop; one that came already counts."""
+        self._handle_hangup = handler
+
     def on_readable(self, source: int | HasFileno, handler: Callable[[], object]) -> None:
         self._selector.register(source, selectors.EVENT_READ, handler)
+
+    def ignore(self, source: int | HasFileno) -> None:
+        """Before a source is closed."""
+        self._selector.unregister(source)
 
     def every(self, seconds: float, handler: Callable[[], None]) -> None:
         self._timers.append((time.monotonic() + seconds, seconds, handler))
@@ -111,6 +140,11 @@ class Service:
     def run(self) -> None:
         """Until a signal, a failed thread, or an exception of a handler."""
         while not self.stopping:
+            if self._hung_up and self._handle_hangup:
+                self._hung_up = False
+                notify.notify(notify.reloading())
+                self._handle_hangup()
+                notify.notify(notify.READY)
             now = time.monotonic()
             for index, (due, seconds, handler) in enumerate(self._timers):
                 if now >= due:
@@ -119,5 +153,6 @@ class Service:
             wait = min((due for due, _, _ in self._timers), default=now + 1) - time.monotonic()
             for key, _ in self._selector.select(max(wait, 0)):
                 key.data()
+        notify.notify(notify.STOPPING)
         if self.failure:
             raise self.failure

@@ -254,6 +254,16 @@ def _find(role: str, tun_name: str | None, directory: Path) -> Path:
     return paths[0]
 
 
+def living_pages(directory: Path = DIRECTORY) -> list[Path]:
+    """Of all processes that run and that we may read, by name."""
+    paths = sorted(directory.glob("m13.*.*.*"))
+    return [path for path in paths if _is_trusted(path) and _is_readable(path) and _is_living(path)]
+
+
+def _is_readable(path: Path) -> bool:
+    return os.access(path, os.R_OK)
+
+
 def _several(role: str, found: tuple[bool, bool], paths: list[Path]) -> str:
     is_here, is_living = found
     names = ", ".join(

@@ -8,9 +8,12 @@ from native.channel cimport Channel
 from native.event cimport drain, fill
 from native.path cimport hub_worker as c
 from native.path.path cimport (
+    M13_COMMAND_CONFIGURE,
     M13_COMMAND_NEXT_HOP,
+    M13_COMMAND_RENEW,
     m13_command,
     m13_hub_ask_expel,
+    m13_hub_ask_renew,
     m13_stats_page,
 )
 from native.xdp cimport Socket
@@ -118,6 +121,11 @@ cdef class Hub:
     def expel(self, uint32_t peer, uint32_t generation):
         """Ends the session of a slot's occupant within a tick; False when the worker is busy."""
         return m13_hub_ask_expel(&self.ptr.path, peer, generation)
+
+    def renew(self, uint32_t peer, uint32_t generation, bint configure=False):
+        """Asks a slot's occupant for new keys, or sends it CONFIG; False when busy."""
+        return m13_hub_ask_renew(&self.ptr.path, M13_COMMAND_CONFIGURE if configure
+                                 else M13_COMMAND_RENEW, peer, generation)
 
     def settle(self):
         """After both threads returned: frames unaccounted for, 0 unless something leaked."""

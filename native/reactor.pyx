@@ -7,7 +7,13 @@ from libc.string cimport memcpy, memset
 from native.channel cimport Channel
 from native.event cimport drain, fill
 from native.path cimport reactor as c
-from native.path.path cimport m13_hub_ask_expel, m13_stats_page
+from native.path.path cimport (
+    M13_COMMAND_CONFIGURE,
+    M13_COMMAND_RENEW,
+    m13_hub_ask_expel,
+    m13_hub_ask_renew,
+    m13_stats_page,
+)
 from native.umem cimport Umem
 
 ARRIVALS = c.M13_REACTOR_ARRIVALS
@@ -86,6 +92,11 @@ cdef class Reactor:
     def expel(self, uint32_t peer, uint32_t generation):
         """Hub: ends the session of a slot's occupant within a tick; False when it is busy."""
         return m13_hub_ask_expel(&self.ptr.path, peer, generation)
+
+    def renew(self, uint32_t peer, uint32_t generation, bint configure=False):
+        """Hub: asks a slot's occupant for new keys, or sends it CONFIG; False when busy."""
+        return m13_hub_ask_renew(&self.ptr.path, M13_COMMAND_CONFIGURE if configure
+                                 else M13_COMMAND_RENEW, peer, generation)
 
     def settle(self):
         """After run() returned: buffers that were still with the kernel when the ring closed."""

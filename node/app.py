@@ -7,30 +7,36 @@ import os
 import socket
 import struct
 import time
-from contextlib import ExitStack
+from contextlib import ExitStack, closing, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from m13 import endpoint, hexdump, identity, pqc
-from m13.errors import ConfigurationError, HostError, SessionError, UsageError
+from m13.control import ControlSocket, socket_path
+from m13.errors import HostError, M13Error, SessionError, UsageError
 from m13.handshake_process import HandshakeWorker, node_configuration
 from m13.host import cpu, routes, sysctl, tun, udp_socket
 from m13.host.journal import Journal
 from m13.host.routes import NextHop
+from m13.host.underlay import UnderlayWatch
 from m13.host.wakefulness import Wakefulness
-from m13.identity import format_fingerprint, parse_fingerprint
+from m13.identity import format_fingerprint
 from m13.monitor import log_line
+from m13.notify import READY, notify
 from m13.service import Service, Stopped, check_tun
 from m13.telemetry import TelemetryPage, TelemetryReader
 from native import channel as reasons
 from native import event as events
 from native.channel import Channel
+from native.endpoint import IPV4, IPV6, overhead_bytes
 from native.event import Event
 from native.reactor import ARENA_BYTES, Reactor
 from native.umem import Umem
 from node import known_hubs, leak_guard
+from node.console import Console
 from node.link import LinkWatch
 from node.routes import NodeRoutes
+from node.trust import Trust, pinned_keys
 
 log = logging.getLogger("m13.node")
 FIRST_SESSION_SECONDS = 30.0  # docs/PROTOCOL.md §4.3
@@ -98,16 +104,6 @@ def _is_routable(address: str) -> bool:
     return True
 
 
-def pinned_keys(settings: Settings) -> list[str]:
-    if settings.hub_key is None:
-        return known_hubs.load(settings.known_hubs, settings.hub_host, settings.hub_port)
-    try:
-        parse_fingerprint(settings.hub_key)
-    except ValueError as error:
-        raise ConfigurationError(f"--hub-key: {error}") from error
-    return [settings.hub_key]
-
-
 def wants_sqpoll(settings: Settings) -> bool:
     if settings.sqpoll == "auto":
         return len(os.sched_getaffinity(0)) >= SQPOLL_CORES_MIN
@@ -169,6 +165,7 @@ def connect(settings: Settings) -> None:
         settings = replace(settings, worker_core=cpu.claim(stack, threads=1).worker)
         try:
             running = RunningNode(stack, service, settings, address, configuration)
+            running.answer(stack, me.fingerprint)
             running.announce(me.fingerprint, provider.name)
             service.run()
         except Stopped:
@@ -191,6 +188,7 @@ class RunningNode:
         self.address = address
         self.had_session = False
         self.is_guarded = False
+        self.tunnel: tuple[str, int, int] | None = None  # address, prefix length, MTU
         self.last_refusal = ""
         self._guard = settings.tun_name, address, settings.hub_port
         self.previous: dict | None = None
@@ -198,6 +196,7 @@ class RunningNode:
         self.awake = stack.enter_context(Wakefulness(settings.low_latency))
         channel = stack.enter_context(Channel.create())
         self.worker = HandshakeWorker(channel, configuration)
+        self.trust = Trust(settings, configuration["pins"], self.worker)
         stack.callback(self.worker.close)
         self.worker.launch()
         self.journal = stack.enter_context(Journal.open("node", settings.tun_name))
@@ -216,7 +215,10 @@ class RunningNode:
         self.link = LinkWatch(self.routes, self._way_changed)
         stack.callback(self.link.close)
         self.routes.check()
-        self.routes.pin()
+        way = self.routes.pin()
+        self.overhead_bytes = overhead_bytes(IPV6 if ":" in address else IPV4)
+        needed = settings.mtu + self.overhead_bytes
+        self.underlay = stack.enter_context(closing(UnderlayWatch(way.interface, needed)))
         service.checkpoint()
         self.node = Reactor(
             settings,
@@ -255,6 +257,14 @@ class RunningNode:
         )
         log.info("this node's key: %s", fingerprint)
 
+    def answer(self, stack: ExitStack, fingerprint: str) -> None:
+        """The control socket; last, so that whoever finds it finds a node that runs."""
+        settings = self.settings
+        self.console = Console(settings, self.address, fingerprint, self.trust, self.worker)
+        inode = os.stat("/proc/self/ns/net").st_ino
+        path = socket_path("node", settings.tun_name, inode)
+        stack.enter_context(ControlSocket(self.service, path, self.console.commands()))
+
     def _say(self, *notes: str | None) -> None:
         for note in notes:
             if note:
@@ -265,6 +275,8 @@ class RunningNode:
     def _listen(self) -> None:
         self.service.on_readable(self.node.event_fd, self._handle_events)
         self.service.on_readable(self.link, self.link.handle)
+        self.service.on_readable(self.underlay, self.underlay.handle)
+        self.service.on_hangup(self._reload)
         self.service.every(1.0, self._each_second)
         self.service.every(2.0, self._keep_what_is_ours)
 
@@ -292,19 +304,28 @@ class RunningNode:
         if self.is_guarded and leak_guard.keep(*self._guard):
             log.warning("the IPv6 guard was gone from the firewall and is back")
 
+    def _reload(self) -> None:
+        """For SIGHUP, whose sender reads the log."""
+        with suppress(M13Error):
+            self.trust.reload()
+
     def _handle_events(self) -> None:
         for event in self.node.events():
             self._handle_event(event)
 
     def _handle_event(self, event: Event) -> None:
         if event.kind == events.ESTABLISHED:
+            self.trust.hub_key = format_fingerprint(event.fingerprint)
+            self.console.note_session(event)
             what = "session renewed" if event.detail else "session up"
             log.info("%s with %s, v%d", what, self._hub(), event.handshake_version)
         elif event.kind == events.CONFIG:
             self._configure(event)
         elif event.kind == events.LOST and event.detail == events.LOST_GOODBYE:
-            log.warning("hub %s:%d ended the session; trying again, nothing leaves", *self._hub())
+            self.console.note_loss()
+            log.warning("hub %s ended the session; trying again, nothing leaves", self._hub())
         elif event.kind == events.LOST:
+            self.console.note_loss()
             log.warning("E_PEER_TIMEOUT hub %s; trying again, nothing leaves", self._hub())
         elif event.kind == events.REFUSED:
             self._refused(event)
@@ -333,8 +354,18 @@ class RunningNode:
         self.device.set_mtu(event.mtu)
         self.device.replace_address(address, event.prefix_bits)
         self.page.fields["keepalive_ms"] = event.keepalive_ms
-        if self.had_session:
-            return
+        if not self.had_session:
+            self._open_tunnel()
+        tunnel = (address, event.prefix_bits, event.mtu)
+        if not self.tunnel:
+            notify(READY)
+        if tunnel != self.tunnel:
+            log.info("tunnel %s/%d, MTU %d", *tunnel)
+        self.tunnel = tunnel
+        self.underlay.need(event.mtu + self.overhead_bytes)
+        self.console.note_config(event)
+
+    def _open_tunnel(self) -> None:
         self.had_session = True
         self.device.up()
         self._say(self.device.use_fair_queueing())
@@ -343,10 +374,10 @@ class RunningNode:
         self.is_guarded = self.routes.is_full_tunnel
         if self.is_guarded:
             self._say(leak_guard.enable(self.journal, *self._guard))
-        log.info("tunnel %s/%d, MTU %d", address, event.prefix_bits, event.mtu)
 
     def _way_changed(self, next_hop: NextHop) -> None:
         log.info("way to the hub now by %s", socket.if_indextoname(next_hop.interface))
+        self.underlay.follow(next_hop.interface)
 
     def _end_threads(self) -> None:
         self.node.stop()

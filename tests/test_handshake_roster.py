@@ -13,6 +13,7 @@ from native.channel import (
     ASK_FINISHED,
     ASK_SERVER_HELLO,
     ASK_START,
+    HUB_KEY_MISMATCH,
     NO_STATE,
     NOT_ADMITTED,
     SAY_ESTABLISHED,
@@ -106,4 +107,38 @@ def test_configuration_and_change_may_come_in_any_pieces():
         worker._spawn()
         worker.change_roster(admit=ROSTER)
         wait_until(worker.poll)
+        assert answer(link, hello).kind == SAY_SERVER_HELLO
+
+
+def test_a_node_accepts_the_keys_it_is_told_and_no_others():
+    with (
+        serving(hub_configuration(HUB, ROSTER)) as (hub_link, _),
+        serving(node_configuration(NODE, [NODE.fingerprint])) as (node_link, node_worker),
+    ):
+
+        def shake():
+            generation = next(attempts)
+            hello = ask(node_link, ASK_START, b"\2", generation=generation).payload
+            reply = answer(hub_link, hello).payload
+            return ask(node_link, ASK_SERVER_HELLO, reply, generation=generation)
+
+        assert reason(shake()) == HUB_KEY_MISMATCH
+        node_worker.change_pins([NODE.fingerprint, HUB.fingerprint])
+        assert shake().kind == SAY_ESTABLISHED
+        node_worker.change_pins([NODE.fingerprint])
+        assert reason(shake()) == HUB_KEY_MISMATCH
+        os.kill(node_worker.pid, signal.SIGKILL)
+        wait_until(lambda: node_worker.restarts == 1 or (node_worker.poll() and False))
+        wait_until(node_worker.poll)
+        assert reason(shake()) == HUB_KEY_MISMATCH
+
+
+def test_a_change_of_a_member_is_its_expulsion_and_its_new_admission():
+    hello = node_hello()
+    others = [{**ENTRIES[0], "key": f"SHA256:{number:042x}A"} for number in range(40)]
+    with serving(hub_configuration(HUB, [])) as (link, worker):
+        # in more lines than one: none may expel what another admitted
+        worker.change_roster(admit=ROSTER)
+        expelled = [*(entry["key"] for entry in others), NODE.fingerprint]
+        worker.change_roster(admit=ROSTER, expel=expelled)
         assert answer(link, hello).kind == SAY_SERVER_HELLO

@@ -18,7 +18,7 @@ from pyroute2.netlink.exceptions import NetlinkError
 from m13.errors import UsageError
 from m13.host.journal import Facts, Journal, undoes
 
-IFF_UP = 0x1
+IFF_UP, IFF_LOOPBACK = 0x1, 0x8
 SIOCETHTOOL = 0x8946
 ETHTOOL_GDRVINFO = 0x3
 DRIVER_INFO_BYTES = 196
@@ -37,6 +37,7 @@ class Nic:
     addresses: tuple[str, ...]  # of both families, but for link-local ones
     driver: str
     rx_queues: int
+    is_loopback: bool = False
 
 
 def inspect(name: str) -> Nic:
@@ -57,6 +58,7 @@ def inspect(name: str) -> Nic:
         addresses=tuple(_address(a) for a in addresses if a["scope"] != LINK_SCOPE),
         driver=_driver(name),
         rx_queues=_rx_queues(name) or link.get_attr("IFLA_NUM_RX_QUEUES") or 1,
+        is_loopback=bool(link["flags"] & IFF_LOOPBACK),
     )
 
 

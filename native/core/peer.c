@@ -149,6 +149,31 @@ static void leave_established(struct m13_peers *peers)
         m13_directory_leave(peers->directory);
 }
 
+static uint64_t identity(const uint8_t fingerprint[32])
+{
+    uint64_t first;
+    memcpy(&first, fingerprint, sizeof first);
+    return first;
+}
+
+bool m13_peers_returned(struct m13_peers *peers, const uint8_t fingerprint[32])
+{
+    bool found = false;
+    for (uint32_t i = 0; i < M13_PEERS_DEPARTED_MAX; i++) {
+        if (peers->departed[i] != identity(fingerprint))
+            continue;
+        peers->departed[i] = 0;
+        found = true;
+    }
+    return found;
+}
+
+static void note_departed(struct m13_peers *peers, const uint8_t fingerprint[32])
+{
+    m13_peers_returned(peers, fingerprint); /* one entry each */
+    peers->departed[peers->departed_next++ % M13_PEERS_DEPARTED_MAX] = identity(fingerprint);
+}
+
 void m13_peers_release(struct m13_peers *peers, struct m13_aead *aead, uint16_t slot)
 {
     struct m13_peer *peer = &peers->slots[slot];
@@ -160,6 +185,8 @@ void m13_peers_release(struct m13_peers *peers, struct m13_aead *aead, uint16_t 
         leave_pending(peers, peer);
     else
         leave_established(peers);
+    if (!is_pending(peer))
+        note_departed(peers, peer->fingerprint);
     m13_peer_forget_sessions(peer, aead);
     m13_frag_reset(&peer->frag);
     uint8_t *message = peer->handshake.message;

@@ -92,6 +92,10 @@ struct m13_peer {
     struct m13_session sessions[3];
 };
 
+/* Who had a session and has it no more: the last so many, by the first bytes of their keys' hashes.
+ * As many as a hub admits; only a counter hangs from it. */
+#define M13_PEERS_DEPARTED_MAX M13_PEERS_ESTABLISHED_MAX
+
 struct m13_peers {
     struct m13_peer *slots;
     uint32_t count;
@@ -99,6 +103,8 @@ struct m13_peers {
     uint32_t pending;
     uint32_t pending_without_cookie;
     uint32_t generation; /* last one given out */
+    uint32_t departed_next;
+    uint64_t departed[M13_PEERS_DEPARTED_MAX];
     uint8_t *frag_arena;
     uint8_t *message_arena;
     struct m13_siphash_key secret; /* of endpoints' keys */
@@ -139,6 +145,9 @@ uint16_t m13_peers_claim(struct m13_peers *peers, struct m13_aead *aead,
 
 /* Frees a slot: wipes its keys and takes it out of every map. */
 void m13_peers_release(struct m13_peers *peers, struct m13_aead *aead, uint16_t slot);
+
+/* Whether that identity had a session before and lost it; it counts as present from now on. */
+bool m13_peers_returned(struct m13_peers *peers, const uint8_t fingerprint[32]);
 
 /* The peer was authentically heard from another endpoint. */
 void m13_peers_move(struct m13_peers *peers, uint16_t slot, const struct m13_endpoint *endpoint);

@@ -48,6 +48,7 @@ enum m13_stats_writer_index { M13_WRITER_WORKER, M13_WRITER_TUN, M13_WRITERS_WOR
     _(sessions_lost, "peers timed out")                                                            \
     _(goodbyes_sent, "sessions ended by our FIN")                                                  \
     _(goodbyes_received, "sessions ended by the peer's FIN")                                       \
+    _(reconnects, "sessions of peers that had one before")                                         \
     _(keepalives_received, "sealed keepalives opened")                                             \
     _(keepalives_sent, "sealed keepalives sent")                                                   \
     _(endpoint_changes, "peers that moved to another address")                                     \
@@ -67,6 +68,10 @@ enum m13_stats_writer_index { M13_WRITER_WORKER, M13_WRITER_TUN, M13_WRITERS_WOR
     _(fill_outstanding, "frames lent to the receive side")                                         \
     _(transmit_outstanding, "frames lent to the transmit side")                                    \
     _(tun_outstanding, "frames lent to the TUN side")                                              \
+    _(ring_to_tun_peak, "most packets that ever waited for the TUN thread")                        \
+    _(ring_from_tun_peak, "most packets that ever waited for the worker")                          \
+    _(scheduler_peak, "most frames that ever waited to be sent")                                   \
+    _(fill_least, "fewest frames that were ever lent to the receive side")                         \
     _(peers_established, "peers with a session")                                                   \
     _(peers_pending, "peers in a handshake")
 

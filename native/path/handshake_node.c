@@ -210,6 +210,8 @@ void m13_node_confirm(struct m13_path *path, struct m13_peer *peer)
     peer->handshake.interval_ns = 0;
     peer->rekey_requested = false;
     m13_stats_add(path->stats, M13_STAT_handshakes_done, 1);
+    if (!renewed && peer->handshakes > 1)
+        m13_stats_add(path->stats, M13_STAT_reconnects, 1);
     if (!renewed)
         path->page->session_up_ns = m13_clock_now_ns();
     show_state(path, peer);

@@ -54,6 +54,7 @@ int m13_hub_create(struct m13_hub **out, const struct m13_hub_config *config)
     /* ready for the first packet before the worker runs */
     while (hub->fill_outstanding < M13_HUB_FRAMES_RECEIVE && m13_xdp_refill_space(config->xdp))
         m13_hub_refill(hub);
+    hub->fill_least = hub->fill_outstanding;
     *out = hub;
     return 0;
 }

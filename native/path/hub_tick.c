@@ -11,6 +11,10 @@ static void follow_commands(struct m13_path *path)
             m13_hub_expel(path, command.peer, command.generation);
             continue;
         }
+        if (command.kind != M13_COMMAND_NEXT_HOP) {
+            m13_hub_renew(path, &command);
+            continue;
+        }
         struct m13_peer *peer = &path->peers.slots[command.peer];
         if (peer->generation == command.generation &&
             !memcmp(peer->endpoint.address, command.address, sizeof command.address))

@@ -82,6 +82,7 @@ static void pass_to_tun(struct m13_hub *hub, const struct m13_tun_packet *packet
     uint32_t room = M13_HUB_FRAMES_TO_TUN - hub->to_tun_outstanding;
     uint32_t pushed = m13_ring_push(&hub->to_tun, packets, count < room ? count : room);
     hub->to_tun_outstanding += pushed;
+    m13_hub_note_peak(&hub->to_tun_peak, m13_ring_count(&hub->to_tun));
     for (uint32_t i = 0; i < count; i++) {
         if (i < pushed)
             hub->vector.packets[origin[i]].verdict = M13_KEPT;
@@ -178,6 +179,8 @@ static uint32_t receive(struct m13_hub *hub)
         m13_hub_work_vector(hub, cycles);
         total += count;
     } while (count == M13_VECTOR_PACKETS && total < M13_HUB_BATCH);
+    if (hub->fill_outstanding < hub->fill_least)
+        hub->fill_least = hub->fill_outstanding;
     return total;
 }
 
@@ -210,6 +213,7 @@ static uint32_t take_from_tun(struct m13_hub *hub, struct m13_tun_packet *packet
 {
     bool thread_reads = atomic_load_explicit(&hub->thread_reads, memory_order_acquire);
     trade_with_tun(hub, thread_reads);
+    m13_hub_note_peak(&hub->from_tun_peak, m13_ring_count(&hub->from_tun));
     uint32_t count = m13_ring_pop(&hub->from_tun, packets, M13_VECTOR_PACKETS);
     if (!count && !thread_reads) {
         uint32_t wanted = M13_VECTOR_PACKETS - hub->spare_count;
@@ -269,6 +273,7 @@ static void transmit(struct m13_hub *hub)
     uint32_t room = M13_HUB_FRAMES_TRANSMIT - hub->transmit_outstanding;
     uint32_t space = m13_xdp_transmit_space(hub->config.xdp);
     uint64_t bytes = 0;
+    m13_hub_note_peak(&hub->scheduler_peak, m13_sched_count(&hub->sched));
     if (room > space)
         room = space;
     uint32_t count =
@@ -307,6 +312,10 @@ static void report_gauges(struct m13_hub *hub)
     m13_stats_gauge(stats, M13_GAUGE_transmit_outstanding, hub->transmit_outstanding);
     m13_stats_gauge(stats, M13_GAUGE_tun_outstanding,
                     hub->to_tun_outstanding + hub->from_tun_outstanding);
+    m13_stats_gauge(stats, M13_GAUGE_ring_to_tun_peak, hub->to_tun_peak);
+    m13_stats_gauge(stats, M13_GAUGE_ring_from_tun_peak, hub->from_tun_peak);
+    m13_stats_gauge(stats, M13_GAUGE_scheduler_peak, hub->scheduler_peak);
+    m13_stats_gauge(stats, M13_GAUGE_fill_least, hub->fill_least);
     m13_report_peers(&hub->path);
 }
 

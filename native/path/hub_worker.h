@@ -72,7 +72,12 @@ struct m13_hub {
     uint32_t transmit_outstanding;
     uint32_t to_tun_outstanding;   /* sent to the TUN thread and not yet returned */
     uint32_t from_tun_outstanding; /* lent for reading and not yet come back as packets */
-    struct m13_patience patience;  /* the worker's */
+    /* pressure, for telemetry: how far it ever went */
+    uint32_t to_tun_peak;
+    uint32_t from_tun_peak;
+    uint32_t scheduler_peak;
+    uint32_t fill_least;
+    struct m13_patience patience; /* the worker's */
     struct m13_patience tun_patience;
     uint64_t next_tick_ns;
     uint64_t tick_ns;
@@ -94,6 +99,13 @@ struct m13_hub {
     _Atomic bool stop;
     _Atomic bool tun_stop; /* the worker has left: nothing more will come for the TUN */
 };
+
+/* The worker: keeps the highest of what it is told. */
+static inline void m13_hub_note_peak(uint32_t *peak, uint32_t now)
+{
+    if (now > *peak)
+        *peak = now;
+}
 
 /* What config names stays its owner's and must outlive the hub. -errno: no memory, no
  * eventfd, no such AEAD. */

@@ -100,6 +100,8 @@ struct m13_event {
 enum m13_command_kind {
     M13_COMMAND_NEXT_HOP,
     M13_COMMAND_EXPEL, /* the peer is no longer admitted: its session ends now */
+    M13_COMMAND_RENEW, /* its settings changed: the node is asked for new keys, which bring them */
+    M13_COMMAND_CONFIGURE, /* it is sent CONFIG again: the first one may be lost */
 };
 
 struct m13_command {
@@ -306,6 +308,10 @@ void m13_hub_expel(struct m13_path *path, uint32_t slot, uint32_t generation);
 /* The one control thread: asks the worker for that by its next tick. False: no such slot, or too
  * many commands wait. */
 bool m13_hub_ask_expel(struct m13_path *path, uint32_t slot, uint32_t generation);
+/* As they: REKEY_REQUEST or CONFIG to the slot's present occupant, if it has a session. */
+void m13_hub_renew(struct m13_path *path, const struct m13_command *command);
+bool m13_hub_ask_renew(struct m13_path *path, enum m13_command_kind kind, uint32_t slot,
+                       uint32_t generation);
 void m13_node_tick(struct m13_path *path, struct m13_peer *peer);
 /* Node: forgets its sessions; they were lost, or ended by the hub. */
 void m13_node_lose(struct m13_path *path, struct m13_peer *peer);

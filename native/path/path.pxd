@@ -44,6 +44,8 @@ cdef extern from "path.h" nogil:
 
     enum m13_command_kind:
         M13_COMMAND_NEXT_HOP
+        M13_COMMAND_RENEW
+        M13_COMMAND_CONFIGURE
 
     struct m13_command:
         uint32_t peer
@@ -91,3 +93,5 @@ cdef extern from "path.h" nogil:
         int event_fd
 
     bint m13_hub_ask_expel(m13_path *path, uint32_t slot, uint32_t generation)
+    bint m13_hub_ask_renew(m13_path *path, m13_command_kind kind, uint32_t slot,
+                           uint32_t generation)

@@ -121,7 +121,8 @@ struct m13_reactor {
     uint32_t read_bytes[M13_REACTOR_READS];
     uint32_t reads_head;
     uint32_t reads_tail;
-    uint32_t lent_arrivals; /* buffers at home in their group */
+    uint32_t lent_arrivals;  /* buffers at home in their group */
+    uint32_t least_arrivals; /* the fewest there ever were, for telemetry */
     uint32_t lent_reads;
     bool receive_armed;
     bool tun_armed;

@@ -32,7 +32,8 @@ void m13_reactor_received(struct m13_reactor *reactor, const struct io_uring_cqe
     uint8_t *memory = reactor->arrival_group.arena + (uint64_t)index * M13_REACTOR_LARGE_BYTES;
     struct io_uring_recvmsg_out *out =
         io_uring_recvmsg_validate(memory, completion->res, &reactor->receive_shape);
-    reactor->lent_arrivals--;
+    if (--reactor->lent_arrivals < reactor->least_arrivals)
+        reactor->least_arrivals = reactor->lent_arrivals;
     *arrival = (struct m13_arrival){.frames = memory, .held = 1};
     /* the queue holds as many as there are buffers */
     reactor->arrived[reactor->arrived_tail++ % M13_REACTOR_ARRIVALS] = index;

@@ -95,6 +95,7 @@ static void tick(struct m13_reactor *reactor)
     m13_stats_gauge(path->stats, M13_GAUGE_slab_free, reactor->controls_free.count_free);
     m13_stats_gauge(path->stats, M13_GAUGE_slab_count, reactor->controls_free.count);
     m13_stats_gauge(path->stats, M13_GAUGE_fill_outstanding, reactor->lent_arrivals);
+    m13_stats_gauge(path->stats, M13_GAUGE_fill_least, reactor->least_arrivals);
     m13_stats_gauge(path->stats, M13_GAUGE_transmit_outstanding,
                     M13_REACTOR_TRAINS - reactor->trains_free.count_free);
     m13_stats_gauge(path->stats, M13_GAUGE_tun_outstanding, reactor->lent_reads);
@@ -140,7 +141,7 @@ static int start(struct m13_reactor *reactor)
     for (uint32_t index = 0; index < M13_REACTOR_READS; index++)
         m13_uring_lend(&reactor->read_group, index);
     reactor->patience.core = reactor->config.core;
-    reactor->lent_arrivals = M13_REACTOR_ARRIVALS;
+    reactor->lent_arrivals = reactor->least_arrivals = M13_REACTOR_ARRIVALS;
     reactor->lent_reads = M13_REACTOR_READS;
     reactor->path.outlet = (struct m13_outlet){
         .owner = reactor, .take = m13_reactor_take_control, .send = m13_reactor_send_control};

@@ -24,6 +24,7 @@ HUB_ROWS = [
     ("wan0", USAGE),
     ("wan0 -i net0 --tunnel", USAGE),
     ("nosuch0 --tunnel " + HUB_FILES, USAGE),
+    ("lo --tunnel " + HUB_FILES, USAGE),
     ("lo0/../x --tunnel " + HUB_FILES, USAGE),
     ("wan0 --tunnel --nonsense", USAGE),
     ("wan0 --tunnel --port 0 " + HUB_FILES, USAGE),

@@ -8,7 +8,6 @@ hub's end shows nothing to a packet socket: XDP takes the tunnel's frames before
 
 import contextlib
 import os
-import signal
 import socket
 import time
 
@@ -19,7 +18,7 @@ from scapy.layers.l2 import ARP, Ether
 
 from bench import traffic
 from bench.bed import HUB_ADDRESS, HUB_ADDRESS6, INTERNET_ADDRESS, NODE_ADDRESS6, Bed
-from bench.tunnel import PORT, Keys, start_hub, start_node
+from bench.tunnel import PORT, SCRIPTS, Keys, start_hub, start_node
 from m13.host import firewall
 from tests.netns.capture import Capture
 
@@ -166,8 +165,25 @@ def test_a_deleted_tun_ends_its_process_with_one_line(bed: Bed, keys: Keys, side
 
 def test_a_closed_terminal_ends_the_node_in_order(bed: Bed, keys: Keys) -> None:
     start_hub(bed, keys, *QUICK)
-    node = start_node(bed, keys)
-    assert node.stop(signal.SIGHUP) == 0
+    command = [str(SCRIPTS / "m13-node"), "--hub", f"{HUB_ADDRESS}:{PORT}", "--tunnel"]
+    command += ["--identity", str(keys.identity("node")), "--hub-key", keys.fingerprints["hub"]]
+    terminal, line = os.openpty()
+    name = os.ttyname(line)
+    child = bed.node.spawn(
+        command,
+        stdin=line,
+        stdout=line,
+        stderr=line,
+        env={**os.environ, "M13_RUN_DIR": str(bed.run_directory)},
+        # the leader of a session gets the terminal it opens, as one started over ssh has it
+        preexec_fn=lambda: os.close(os.open(name, os.O_RDWR)),
+    )
+    os.close(line)
+    said = b""
+    while b"MTU 1400" not in said:
+        said += os.read(terminal, 4096)
+    os.close(terminal)
+    assert child.wait(10) == 0
 
 
 def test_a_killed_node_stays_closed_until_it_starts_again(bed: Bed, keys: Keys) -> None:

@@ -6,6 +6,7 @@ node up0 192.0.2.2 ─── 192.0.2.1 wan0 hub
 
 import json
 import os
+import signal
 import subprocess
 import time
 from collections.abc import Iterator
@@ -102,6 +103,8 @@ def admitted_and_revoked(bed: Bed, keys: Keys, desk: Desk, rx: str) -> None:
     hub.wait_log(r"roster changed: 1 nodes admitted", 2)
     node = connect(bed, keys, "node")
     assert ping(bed, 3) == 3
+    hub.process.send_signal(signal.SIGHUP)
+    hub.wait_log("the registry is followed anyway", 2)
     fingerprint = keys.fingerprints["node"]
     active = desk.m13("registry", "list", "--status", "active", "--json")
     assert [row["identity"] for row in json.loads(active)] == [fingerprint]
