@@ -1,5 +1,6 @@
 """Steering on one interface: attached on entry, gone on exit, following this host's addresses."""
 
+import contextlib
 import errno
 import ipaddress
 import logging
@@ -18,6 +19,7 @@ from native.steer import ADDRESSES_MAX, VERDICTS, Steer
 OBJECT = Path(__file__).with_name("steer.bpf.o")
 RTMGRP_IPV4_IFADDR, RTMGRP_IPV6_IFADDR = 0x10, 0x100
 IFA_F_DADFAILED, IFA_F_TENTATIVE = 0x08, 0x40  # linux/if_addr.h
+STRANGER = bytes(60)  # the shortest Ethernet frame, of no protocol
 log = logging.getLogger("m13.hub")
 
 HINTS = {
@@ -58,6 +60,7 @@ class Steering:
         self.mode = ""
         self.why_not_native = ""
         self._wanted_mode = mode
+        self._is_attached = False
         self._addresses: set[str] = set()
         try:
             self._steer = Steer(str(OBJECT), port)
@@ -71,6 +74,7 @@ class Steering:
             self._changes.bind((0, RTMGRP_IPV4_IFADDR | RTMGRP_IPV6_IFADDR))
             self._changes.setblocking(False)
             self.follow_addresses()
+            self._try_program()
             index = socket.if_nametoindex(self.interface)
             self.mode = self._steer.attach(index, self._wanted_mode)
         except HostError:
@@ -79,6 +83,7 @@ class Steering:
         except OSError as error:
             self.close()
             raise self._refused(error) from error
+        self._is_attached = True
         if self._steer.native_error:
             self.why_not_native = os.strerror(self._steer.native_error)
         return self
@@ -87,6 +92,11 @@ class Steering:
         self.close()
 
     def close(self) -> None:
+        if self._is_attached:
+            self._is_attached = False
+            with contextlib.suppress(OSError):  # closing goes on
+                seen = [f"{verdict} {count}" for verdict, count in self.counters().items() if count]
+                log.info("XDP verdicts: %s", ", ".join(seen) or "no packet came")
         self._steer.close()
         self._changes.close()
 
@@ -123,6 +133,11 @@ class Steering:
 
     def counters(self) -> dict[str, int]:
         return self._steer.counters()
+
+    def _try_program(self) -> None:
+        """Before it meets anyone's packets: what is not M13's must pass."""
+        if self._steer.test(STRANGER):
+            raise HostError("the steering program takes what is not M13's: build it anew ('make')")
 
     def _discard_notices(self) -> None:
         """What changed is asked anew, so a lost notice (ENOBUFS) is as good as a received one."""

@@ -42,7 +42,7 @@ def unreached(tests: list[str] | None = None) -> Iterator[Finding]:
     _run_programs(tests or ["tests/netns"])
     in_file, anywhere = _counts()
     for symbol in functions():
-        count = in_file[symbol.file, symbol.name] or anywhere[symbol.name]
+        count = in_file[Path(symbol.file).name, symbol.name] or anywhere[symbol.name]
         if not count:
             yield Finding(symbol.place, f"{symbol.name} is reached from no program that runs")
 
@@ -98,7 +98,7 @@ def _counts() -> tuple[Counter[tuple[str, str]], Counter[str]]:
     sources = {symbol.name for symbol in functions() if symbol.file.endswith(".h")}
     for file, name, count in COUNTER.findall(said):
         if file:
-            in_file[str(Path(file)), name] += int(count)
+            in_file[Path(file).name, name] += int(count)
         if not file or name in sources:
             anywhere[name] += int(count)
     return in_file, anywhere
