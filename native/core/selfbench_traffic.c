@@ -67,10 +67,13 @@ int m13_selfbench_exchange(int send_fd, int receive_fd, const uint8_t *message, 
 
 /* --- echoes ---------------------------------------------------------------------------------- */
 
-/* How many of these errors mean: not now. ENOBUFS is a full queue of the device. */
-static bool is_passing(int error)
+/* How many messages a call moved: none where its error means not now (ENOBUFS is a full queue of
+ * the device), or -errno. */
+static int moved(int result)
 {
-    return error == EAGAIN || error == ENOBUFS || error == EINTR;
+    if (result >= 0)
+        return result;
+    return errno == EAGAIN || errno == ENOBUFS || errno == EINTR ? 0 : -errno;
 }
 
 static int send_requests(int fd, const struct m13_selfbench_echo_plan *plan, uint32_t count,
@@ -81,9 +84,9 @@ static int send_requests(int fd, const struct m13_selfbench_echo_plan *plan, uin
     memset(messages, 0, sizeof messages);
     for (uint32_t i = 0; i < count; i++)
         messages[i].msg_hdr = (struct msghdr){.msg_iov = &piece, .msg_iovlen = 1};
-    int done = sendmmsg(fd, messages, count, 0);
+    int done = moved(sendmmsg(fd, messages, count, 0));
     if (done < 0)
-        return is_passing(errno) ? 0 : -errno;
+        return done;
     flow->calls += (uint64_t)done;
     flow->bytes += (uint64_t)done * plan->bytes;
     return done;
@@ -112,9 +115,9 @@ static int receive_replies(int fd, const struct m13_selfbench_echo_plan *plan,
         messages[i].msg_hdr = (struct msghdr){.msg_iov = &pieces[i], .msg_iovlen = 1};
     }
     /* MSG_TRUNC: the whole length, though only the head is copied */
-    int got = recvmmsg(fd, messages, M13_SELFBENCH_BURST_MAX, MSG_TRUNC, NULL);
+    int got = moved(recvmmsg(fd, messages, M13_SELFBENCH_BURST_MAX, MSG_TRUNC, NULL));
     if (got < 0)
-        return is_passing(errno) ? 0 : -errno;
+        return got;
     int replies = 0;
     for (int i = 0; i < got; i++)
         replies += is_reply(plan, heads[i], messages[i].msg_len);
