@@ -54,6 +54,7 @@ class Settings:
     aead: str
     pqc: str
     low_latency: bool
+    feedback: bool
     hexdump: bool
     workers: int = 1
     worker_core: int = -1  # these two for each worker its own

@@ -112,6 +112,12 @@ EPILOG = (
     show_default=True,
     help="How AF_XDP's steering program is attached.",
 )
+@click.option(
+    "--feedback/--no-feedback",
+    default=True,
+    show_default=True,
+    help="Hub and nodes tell each other what arrived, which shows round trip and losses.",
+)
 @click.version_option(__version__, prog_name="m13-hub")
 def hub(
     interface: str | None,

@@ -38,6 +38,7 @@ EVENTS = (
 )
 STATE_STYLES = {"Established": "green", "Disconnected": "red", EXITED: "red"}
 SILENT_SECONDS = 1.0
+LOSS_PERCENT = 1.0  # from here on it is pointed out
 HEIGHT_FOR_STAGES = 32
 HEIGHT_BUT_DROPS = 17  # and the gauges; what is left is for kinds of drops
 WIDTH_FOR_ALL = 100  # below it there are fewer columns
@@ -188,12 +189,21 @@ def _gauges(snapshot: Snapshot) -> Table:
     return table
 
 
+def _way(peer: Snapshot) -> list[RenderableType]:
+    """Round trip, and the share of what we send that is lost on it; unknown without feedback."""
+    if peer["rtt_us"] is None:
+        return ["-", "-"]
+    share = peer["loss_per_million"] / 10_000
+    style = "yellow" if share >= LOSS_PERCENT else ""
+    return [f"{peer['rtt_us'] / 1000:.3g} ms", Text(f"{share:.2g} %", style)]
+
+
 def _peers(snapshot: Snapshot, rows_max: int, is_wide: bool) -> RenderableType:
     """The busiest first; silent ones are pointed out."""
     peers = sorted(snapshot["peers"], key=lambda p: -(p["received_bytes"] + p["sent_bytes"]))
     if not peers:
         return Text("nobody yet", "dim")
-    tunnel, session = (["tunnel"], ["session"]) if is_wide else ([], [])
+    tunnel, session = (["tunnel"], ["session", "rtt", "lost"]) if is_wide else ([], [])
     table = _table("name", "state", "endpoint", *tunnel, "heard", *session, "in", "out")
     for column in table.columns:
         if column.header in ("state", "endpoint", "tunnel"):
@@ -210,6 +220,7 @@ def _peers(snapshot: Snapshot, rows_max: int, is_wide: bool) -> RenderableType:
             *([peer["tunnel_address"]] if is_wide else []),
             Text(age(heard), "yellow" if quiet else ""),
             *([age(peer["session_age_seconds"])] if is_wide else []),
+            *(_way(peer) if is_wide else []),
             human(peer["received_bytes"]) + "B",
             human(peer["sent_bytes"]) + "B",
         )

@@ -128,6 +128,10 @@ def _peer(slot: int, row: np.ndarray, now_ns: int) -> Snapshot:
         "received_bytes": int(row["received_bytes"]),
         "sent_packets": int(row["sent_packets"]),
         "sent_bytes": int(row["sent_bytes"]),
+        "rtt_us": int(row["rtt_us"]) or None,
+        "loss_per_million": int(row["loss_per_million"]),
+        "lost_frames": int(row["lost_frames"]),
+        "missing_frames": int(row["missing_frames"]),
         "last_heard_seconds": _age_seconds(row["last_heard_ns"], now_ns),
         "session_age_seconds": _age_seconds(row["established_ns"], now_ns),
         "fingerprint": format_fingerprint(row["fingerprint"].tobytes())

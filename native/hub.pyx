@@ -58,6 +58,7 @@ cdef class Hub:
         if mac.shape[0] != 6 or hub_tunnel_address.shape[0] != 4:
             raise ValueError("a MAC is 6 bytes, an IPv4 address 4")
         fill(&config.path, settings)
+        config.path.feedback = settings.feedback
         config.path.is_hub = True
         config.path.echo = False
         config.path.aead_backend = backend

@@ -50,6 +50,7 @@ cdef class Reactor:
         config.path.aead_backend = backend
         memcpy(config.path.mac, &mac[0], 6)
         if hub is None:
+            config.path.feedback = settings.feedback
             config.path.udp_port = settings.port
             config.path.link_mtu_bytes = settings.link_mtu
             memcpy(config.path.hub_tunnel_address, &address[0], 4)

@@ -232,10 +232,11 @@ def test_wide_terminal_has_every_column() -> None:
     with owner(), TelemetryReader.open("hub", TUN) as reader:
         snapshot = reader.snapshot()
     snapshot["drops"]["replay"] = 1
+    snapshot["peers"][0] |= {"rtt_us": 12_345, "loss_per_million": 15_000}
     console = Console(width=100, height=40, force_terminal=True)
     drawn = console.render_lines(draw(None, snapshot, console), pad=False)
     text = "".join(segment.text for line in drawn for segment in line)
-    for word in ("reason", "tunnel", "session", "cycles/packet", "endpoint"):
+    for word in ("reason", "tunnel", "session", "cycles/packet", "endpoint", "12.3 ms", "1.5 %"):
         assert word in text, word
 
 

@@ -53,6 +53,10 @@ void fill(struct m13_stats_page *page, uint64_t now_ns)
     peer->received_bytes = 2;
     peer->sent_packets = 3;
     peer->sent_bytes = 4;
+    peer->rtt_us = 6;
+    peer->loss_per_million = 7;
+    peer->lost_frames = 8;
+    peer->missing_frames = 9;
     peer->last_heard_ns = now_ns - 500000000ull;
     peer->handshakes = 5;
     memset(peer->fingerprint, 0xff, 32);
@@ -137,6 +141,10 @@ def test_what_c_writes_is_read_by_name(directory: Path, writer: ctypes.CDLL) -> 
         "received_bytes": 2,
         "sent_packets": 3,
         "sent_bytes": 4,
+        "rtt_us": 6,
+        "loss_per_million": 7,
+        "lost_frames": 8,
+        "missing_frames": 9,
         "session_age_seconds": None,
         "fingerprint": "SHA256:" + "/" * 42 + "8",
         "handshake_version": 2,

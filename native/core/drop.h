@@ -35,6 +35,7 @@
     _(queue_full, "scheduler queue is full")                                                       \
     _(no_frame, "the slab had no frame")                                                           \
     _(send_failed, "the kernel refused a datagram")                                                \
+    _(feedback, "report of arrivals that cannot be true")                                          \
     _(stale_fin, "FIN under another key than the session's present one")                           \
     _(shutdown, "still queued at shutdown, or asked for a session then")
 

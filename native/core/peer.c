@@ -298,6 +298,10 @@ void m13_peer_promote(struct m13_peer *peer, struct m13_aead *aead, struct m13_s
         peer->next = NULL;
     peer->previous = peer->current;
     peer->current = fresh;
+    if (peer->previous)
+        peer->missing_before += m13_loss_missing(&peer->previous->replay);
+    m13_loss_renew(&peer->loss);
+    peer->note_ns = 0;
     peer->retire_ns = now_ns + M13_SESSION_OVERLAP_NS;
     if (peer->previous && peer->previous->key_phase == fresh->key_phase)
         wipe(&peer->previous, aead);

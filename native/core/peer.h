@@ -15,6 +15,7 @@
 #include "directory.h"
 #include "endpoint.h"
 #include "frag.h"
+#include "loss.h"
 #include "map.h"
 #include "prefix.h"
 #include "session.h"
@@ -76,6 +77,8 @@ struct m13_peer {
     bool awaits_answer;   /* we leave, and it has not answered our FIN */
     uint64_t last_heard_ns;
     uint64_t last_sent_ns;
+    uint64_t note_ns;   /* from then on a frame that leaves is worth noting (loss.h) */
+    uint64_t report_ns; /* from then on one that arrives may be worth a report */
     uint64_t received_packets;
     uint64_t received_bytes;
     uint64_t sent_packets;
@@ -83,6 +86,11 @@ struct m13_peer {
     /* cold: handshake and identity */
     alignas(64) struct m13_handshake handshake;
     struct m13_frag frag;
+    struct m13_loss loss;
+    uint64_t missing_before;   /* frames of its former keys that did not arrive */
+    uint64_t reported_packets; /* data packets up to the last report */
+    uint64_t reported_ns;
+    bool feedback; /* agreed by CONFIG */
     uint64_t handshakes;
     uint8_t prefix_bits;
     uint8_t prefix_count;

@@ -35,5 +35,6 @@ bool m13_replay_advance(struct m13_replay *replay, uint64_t counter)
         replay->next = counter + 1;
     }
     replay->bits[counter / 64 % M13_REPLAY_WORDS] |= 1ull << (counter % 64);
+    replay->accepted++;
     return true;
 }

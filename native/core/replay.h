@@ -13,7 +13,8 @@
 #define M13_REPLAY_WORDS  (2 * M13_REPLAY_WINDOW / 64)
 
 struct m13_replay {
-    uint64_t next; /* highest counter seen, plus one */
+    uint64_t next;     /* highest counter seen, plus one */
+    uint64_t accepted; /* counters seen, each once */
     uint64_t bits[M13_REPLAY_WORDS];
 };
 

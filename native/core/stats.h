@@ -12,7 +12,7 @@
 #include "drop.h"
 
 #define M13_STATS_MAGIC   0x535441545333314Dull /* "M13STATS" */
-#define M13_STATS_VERSION 2
+#define M13_STATS_VERSION 3
 /* For each worker of a hub: the worker (or a reactor) and its TUN thread. */
 #define M13_STATS_WORKERS_MAX  8
 #define M13_STATS_WRITERS      (2 * M13_STATS_WORKERS_MAX)
@@ -46,6 +46,8 @@ enum m13_stats_writer_index { M13_WRITER_WORKER, M13_WRITER_TUN, M13_WRITERS_WOR
     _(handshakes_refused, "handshakes the worker process refused")                                 \
     _(handshake_resends, "handshake messages sent again")                                          \
     _(sessions_lost, "peers timed out")                                                            \
+    _(feedback_sent, "reports of what arrived, to peers")                                          \
+    _(feedback_received, "reports of what arrived, from peers")                                    \
     _(goodbyes_sent, "sessions ended by our FIN")                                                  \
     _(goodbyes_received, "sessions ended by the peer's FIN")                                       \
     _(reconnects, "sessions of peers that had one before")                                         \
@@ -113,7 +115,7 @@ enum m13_state { M13_STATES(M13_STATE_ENUM) M13_STATE_COUNT };
 #undef M13_STATE_ENUM
 
 struct m13_stats_peer {
-    uint32_t state; /* enum m13_state; Disconnected: the row is free */
+    alignas(64) uint32_t state; /* enum m13_state; Disconnected: the row is free */
     uint32_t generation;
     uint8_t address[16]; /* of the outer endpoint, as in struct m13_endpoint */
     uint16_t port;       /* host order */
@@ -121,19 +123,20 @@ struct m13_stats_peer {
     uint8_t key_phase;
     uint8_t tunnel_address[4]; /* network order */
     uint8_t endpoint_kind;     /* enum m13_endpoint_kind */
-    uint8_t reserved[7];
+    uint32_t rtt_us;           /* smoothed; 0: unknown */
     uint64_t received_packets;
     uint64_t received_bytes; /* of inner packets */
     uint64_t sent_packets;
     uint64_t sent_bytes;
-    uint64_t last_heard_ns;  /* CLOCK_MONOTONIC of the last authentic frame */
-    uint64_t established_ns; /* CLOCK_MONOTONIC of the present session */
+    uint64_t lost_frames;      /* of ours, that it did not get */
+    uint64_t missing_frames;   /* of its, that we did not get */
+    uint32_t loss_per_million; /* of ours, of late */
+    uint64_t last_heard_ns;    /* CLOCK_MONOTONIC of the last authentic frame */
+    uint64_t established_ns;   /* CLOCK_MONOTONIC of the present session */
     uint64_t handshakes;
     uint8_t fingerprint[32];
     char name[32]; /* zero padded */
-    uint64_t padding[4];
 };
-_Static_assert(sizeof(struct m13_stats_peer) == 3 * 64, "a row fills whole cache lines");
 
 struct m13_stats_page {
     /* written once by the control process before the threads start */

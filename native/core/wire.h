@@ -51,6 +51,9 @@ enum m13_wire_flag {
 #define M13_FLAGS_ECHO         0x80
 #define M13_FLAGS_HANDSHAKE    0x83
 
+/* A sealed report of what arrived (§6). */
+#define M13_FLAGS_FEEDBACK (M13_FLAG_CONTROL | M13_FLAG_FEEDBACK)
+
 /* Sealed frames that end a session (§6). */
 #define M13_FLAGS_FIN     (M13_FLAG_CONTROL | M13_FLAG_FIN)
 #define M13_FLAGS_FIN_ACK (M13_FLAG_CONTROL | M13_FLAG_FEEDBACK | M13_FLAG_FIN)

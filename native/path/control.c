@@ -16,8 +16,9 @@ void m13_control_send_clear(struct m13_path *path, const struct m13_endpoint *to
     path->outlet.send(path->outlet.owner, to, index, M13_WIRE_FRAME_BYTES);
 }
 
-struct m13_wire_frame *m13_control_begin(struct m13_path *path, struct m13_session *session,
-                                         uint8_t flags, uint32_t payload_bytes, uint32_t *index)
+struct m13_wire_frame *m13_control_begin(struct m13_path *path, struct m13_peer *peer,
+                                         struct m13_session *session, uint8_t flags,
+                                         uint32_t payload_bytes, uint32_t *index)
 {
     if (m13_session_exhausted(session)) {
         m13_stats_drop(path->stats, M13_DROP_counter_exhausted);
@@ -30,6 +31,7 @@ struct m13_wire_frame *m13_control_begin(struct m13_path *path, struct m13_sessi
     }
     m13_wire_stamp(frame, path->config.mac, flags, payload_bytes, 0);
     m13_session_number(session, &frame->header, path->direction);
+    m13_feedback_after_number(path, peer, session);
     return frame;
 }
 
@@ -54,8 +56,9 @@ void m13_control_send(struct m13_path *path, struct m13_peer *peer, enum m13_wir
         m13_stats_drop(path->stats, M13_DROP_no_session);
         return;
     }
-    struct m13_wire_frame *frame = m13_control_begin(
-        path, peer->current, M13_FLAG_CONTROL, M13_WIRE_TLV_HEADER_BYTES + value_bytes, &index);
+    struct m13_wire_frame *frame =
+        m13_control_begin(path, peer, peer->current, M13_FLAG_CONTROL,
+                          M13_WIRE_TLV_HEADER_BYTES + value_bytes, &index);
     if (!frame)
         return;
     frame->payload[0] = (uint8_t)type;
@@ -81,7 +84,8 @@ void m13_control_send_config(struct m13_path *path, struct m13_peer *peer)
 {
     struct m13_wire_config config = {.prefix_bits = peer->prefix_bits,
                                      .mtu_bytes = mtu_towards(path, &peer->endpoint),
-                                     .keepalive_ms = path->config.keepalive_ms};
+                                     .keepalive_ms = path->config.keepalive_ms,
+                                     .feedback = peer->feedback};
     memcpy(config.node_address, &peer->tunnel_address, 4);
     memcpy(config.hub_address, path->config.hub_tunnel_address, 4);
     m13_control_send(path, peer, M13_TLV_CONFIG, &config, sizeof config);
@@ -103,6 +107,9 @@ static bool apply_config(struct m13_path *path, struct m13_peer *peer, const uin
     m13_peers_assign(&path->peers, peer->slot, &own, 1);
     path->config.mtu_bytes = config.mtu_bytes;
     m13_path_set_keepalive(path, config.keepalive_ms);
+    m13_feedback_agree(peer, config.feedback);
+    if (config.feedback)
+        m13_feedback_send(path, peer); /* the hub learns the RTT from its answer to our Finished */
     m13_report_config(path, peer, &config);
     return true;
 }
@@ -116,6 +123,10 @@ void m13_control_receive(struct m13_path *path, struct m13_packet *packet)
         m13_goodbye_receive(path, packet);
         return;
     }
+    if (packet->frame->header.flags & M13_FLAG_FEEDBACK) {
+        m13_feedback_receive(path, packet);
+        return;
+    }
     packet->verdict = M13_DONE;
     while (left) {
         uint16_t bytes;
@@ -125,12 +136,14 @@ void m13_control_receive(struct m13_path *path, struct m13_packet *packet)
         if (bytes > left - M13_WIRE_TLV_HEADER_BYTES)
             break;
         const uint8_t *value = tlv + M13_WIRE_TLV_HEADER_BYTES;
-        if (tlv[0] == M13_TLV_KEEPALIVE)
+        if (tlv[0] == M13_TLV_KEEPALIVE) {
             m13_stats_add(path->stats, M13_STAT_keepalives_received, 1);
-        else if (tlv[0] == M13_TLV_CONFIG && !apply_config(path, peer, value, bytes))
+            m13_feedback_after_keepalive(path, peer);
+        } else if (tlv[0] == M13_TLV_CONFIG && !apply_config(path, peer, value, bytes)) {
             break;
-        else if (tlv[0] == M13_TLV_REKEY_REQUEST && !path->config.is_hub)
+        } else if (tlv[0] == M13_TLV_REKEY_REQUEST && !path->config.is_hub) {
             peer->rekey_requested = true;
+        }
         tlv += M13_WIRE_TLV_HEADER_BYTES + bytes; /* unknown types are skipped (§6) */
         left -= M13_WIRE_TLV_HEADER_BYTES + bytes;
     }
@@ -143,6 +156,7 @@ void m13_control_tick(struct m13_path *path, struct m13_peer *peer)
     if (!peer->current)
         return;
     m13_peer_retire(peer, &path->aead, path->now_ns);
+    m13_feedback_tick(path, peer);
     if (path->now_ns - peer->last_heard_ns > path->timeout_ns) {
         m13_stats_add(path->stats, M13_STAT_sessions_lost, 1);
         m13_report_event(path, M13_EVENT_LOST, peer, 0, NULL);

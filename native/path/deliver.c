@@ -22,5 +22,6 @@ bool m13_deliver_check(struct m13_path *path, struct m13_packet *packet)
     }
     peer->received_packets++;
     peer->received_bytes += bytes;
+    m13_feedback_after_data(path, peer);
     return true;
 }

@@ -15,7 +15,7 @@ static bool send(struct m13_path *path, struct m13_peer *peer, struct m13_sessio
                  uint8_t flags)
 {
     uint32_t index;
-    struct m13_wire_frame *frame = m13_control_begin(path, session, flags, 0, &index);
+    struct m13_wire_frame *frame = m13_control_begin(path, peer, session, flags, 0, &index);
     if (frame)
         m13_control_finish(path, peer, session, frame, index);
     return frame;
@@ -70,6 +70,14 @@ void m13_goodbye_part(struct m13_path *path)
     m13_report_peers(path);
 }
 
+static uint64_t wait_for(const struct m13_peer *peer)
+{
+    uint64_t wait_ns = 5 * peer->loss.rtt_ns;
+    if (!wait_ns || wait_ns > WAIT_MAX_NS)
+        return WAIT_MAX_NS;
+    return wait_ns < WAIT_MIN_NS ? WAIT_MIN_NS : wait_ns;
+}
+
 void m13_goodbye_begin(struct m13_path *path)
 {
     struct m13_leaving *leaving = &path->leaving;
@@ -81,7 +89,8 @@ void m13_goodbye_begin(struct m13_path *path)
             continue;
         peer->awaits_answer = true;
         leaving->unanswered++;
-        leaving->wait_ns = WAIT_MAX_NS;
+        if (leaving->wait_ns < wait_for(peer))
+            leaving->wait_ns = wait_for(peer);
         m13_stats_add(path->stats, M13_STAT_goodbyes_sent, 1);
     }
 }

@@ -186,6 +186,7 @@ static void establish(struct m13_path *path, struct m13_peer *peer,
     m13_stats_add(path->stats, M13_STAT_handshakes_done, 1);
     if (!renewed && m13_peers_returned(&path->peers, peer->fingerprint))
         m13_stats_add(path->stats, M13_STAT_reconnects, 1);
+    m13_feedback_agree(peer, path->config.feedback);
     m13_control_send_config(path, peer);
     m13_report_event(path, M13_EVENT_ESTABLISHED, peer, renewed, NULL);
 }

@@ -130,6 +130,7 @@ struct m13_path_config {
     bool large_udp;            /* the TUN takes and gives large UDP packets */
     uint16_t worker;           /* hub: which of its workers, from 0 */
     bool echo;                 /* node: send tunnel packets back instead of delivering them */
+    bool feedback;             /* hub: peers report what arrives, and are told */
     uint8_t handshake_version; /* node: 1 or 2 */
     uint8_t mac[6];            /* source MAC of our frames */
     uint8_t hub_tunnel_address[4];
@@ -242,10 +243,12 @@ uint32_t m13_transmit_outer(const struct m13_path *path, const struct m13_endpoi
 /* Sends a frame without payload in the clear (registration, echo), with a cookie or NULL. */
 void m13_control_send_clear(struct m13_path *path, const struct m13_endpoint *to, uint8_t flags,
                             const uint8_t *cookie);
-/* A control frame under this session, stamped and numbered, whose payload the caller writes; NULL,
- * and counted, when the counter is exhausted or the outlet has no frame. finish seals and sends. */
-struct m13_wire_frame *m13_control_begin(struct m13_path *path, struct m13_session *session,
-                                         uint8_t flags, uint32_t payload_bytes, uint32_t *index);
+/* A control frame under this session of the peer, stamped and numbered, whose payload the caller
+ * writes; NULL, and counted, when the counter is exhausted or the outlet has no frame. finish seals
+ * and sends. */
+struct m13_wire_frame *m13_control_begin(struct m13_path *path, struct m13_peer *peer,
+                                         struct m13_session *session, uint8_t flags,
+                                         uint32_t payload_bytes, uint32_t *index);
 void m13_control_finish(struct m13_path *path, struct m13_peer *peer, struct m13_session *session,
                         struct m13_wire_frame *frame, uint32_t index);
 /* Seals and sends TLVs to a peer with a session. */
@@ -254,6 +257,36 @@ void m13_control_send(struct m13_path *path, struct m13_peer *peer, enum m13_wir
 void m13_control_send_config(struct m13_path *path, struct m13_peer *peer);
 /* Keepalives due, key overlaps over, peers lost. Once a tick per peer. */
 void m13_control_tick(struct m13_path *path, struct m13_peer *peer);
+
+/* --- feedback (§6) --------------------------------------------------------------------------- */
+
+/* Both ends have agreed on it, or not. */
+void m13_feedback_agree(struct m13_peer *peer, bool agreed);
+/* Reports to the peer what has arrived under the present key, if anything has. */
+void m13_feedback_send(struct m13_path *path, struct m13_peer *peer);
+/* A report out of a vector; called by m13_control_receive(). */
+void m13_feedback_receive(struct m13_path *path, struct m13_packet *packet);
+/* Data has arrived from the peer: a report after 32 packets or one round trip, at most one per
+ * millisecond. */
+void m13_feedback_consider(struct m13_path *path, struct m13_peer *peer);
+static inline void m13_feedback_after_data(struct m13_path *path, struct m13_peer *peer)
+{
+    if (path->now_ns >= peer->report_ns)
+        m13_feedback_consider(path, peer);
+}
+/* A keepalive has arrived: on a quiet way it may be answered by a report. */
+void m13_feedback_after_keepalive(struct m13_path *path, struct m13_peer *peer);
+/* Once a tick: a report of what came last, when nothing came after it. */
+void m13_feedback_tick(struct m13_path *path, struct m13_peer *peer);
+/* A frame was numbered: now and then its moment is noted. */
+void m13_feedback_note(struct m13_path *path, struct m13_peer *peer,
+                       const struct m13_session *session);
+static inline void m13_feedback_after_number(struct m13_path *path, struct m13_peer *peer,
+                                             const struct m13_session *session)
+{
+    if (path->now_ns >= peer->note_ns)
+        m13_feedback_note(path, peer, session);
+}
 
 /* --- the end of a session (§6) -------------------------------------------------------------- */
 

@@ -77,6 +77,7 @@ cdef extern from "path.h" nogil:
         bint large_udp
         uint16_t worker
         bint echo
+        bint feedback
         uint8_t handshake_version
         uint8_t mac[6]
         uint8_t hub_tunnel_address[4]

@@ -98,6 +98,12 @@ static void report_peer(const struct m13_path *path, const struct m13_peer *peer
     row->handshake_version = peer->current ? peer->current->version : 0;
     row->key_phase = peer->current ? peer->current->key_phase : 0;
     memcpy(row->tunnel_address, &peer->tunnel_address, 4);
+    row->rtt_us = (uint32_t)(peer->loss.rtt_ns / 1000);
+    row->loss_per_million = peer->loss.per_million;
+    row->lost_frames = m13_loss_total(&peer->loss);
+    row->missing_frames = peer->missing_before;
+    if (peer->current)
+        row->missing_frames += m13_loss_missing(&peer->current->replay);
     row->received_packets = peer->received_packets;
     row->received_bytes = peer->received_bytes;
     row->sent_packets = peer->sent_packets;

@@ -100,6 +100,7 @@ void bed_open(struct bed *bed, bool is_hub)
                                            .accept_v1 = true,
                                            .accept_v2 = true,
                                            .hexdump = true,
+                                           .feedback = true,
                                            .handshake_version = 2,
                                            .mac = {2, 0, 0, 0, 0, 1},
                                            .mtu_bytes = 1400,
@@ -132,6 +133,7 @@ void bed_open(struct bed *bed, bool is_hub)
     install(bed, 0, 5);
     install(bed, 1, 6);
     path->peers.slots[0].last_heard_ns = path->now_ns;
+    m13_feedback_agree(&path->peers.slots[0], true);
 }
 
 void bed_close(struct bed *bed)
@@ -213,6 +215,7 @@ void bed_check(const struct bed *bed)
         BED_ASSERT(peer->handshake.message_bytes <= M13_FRAGMENT_MESSAGE_BYTES);
         BED_ASSERT(peer->frag.arena == peers->frag_arena + (size_t)slot * M13_FRAG_ARENA_BYTES);
         check_sessions(peer);
+        BED_ASSERT(peer->loss.per_million <= 1000000);
         pending += peer->state == M13_STATE_Handshaking;
         without_cookie += peer->state == M13_STATE_Handshaking && !peer->handshake.has_cookie;
         established += peer->state == M13_STATE_Established;

@@ -62,6 +62,34 @@ def flushed(kind):
     return next(value for value in range(FLUSH, 256) if value % 5 == kind)
 
 
+def word_seeds(role, name, sealed_data):
+    """What ends say to each other about their session: reports and goodbyes."""
+    present = 1 if role == HUB else 0  # whose reports count
+    for what, highest, missing, bits in (
+        ("true", 2, 1, 1),
+        ("of-the-future", 3, 0, 0),
+        ("contradictory", 2, 0, 1),
+    ):
+        report = struct.pack("<QQIQIQ", highest, 10**9, 3 - missing, 10**8, missing, bits)
+        yield (
+            f"{name}-feedback-{what}",
+            role
+            + record(OUTWARD, 0, inner(OTHER, OURS)) * 3
+            + record(flushed(SEALED), present, bytes([CONTROL | FEEDBACK]) + report) * 2
+            + record(SEALED, present, sealed_data) * 33,
+        )
+    fin, fin_ack = bytes([CONTROL | FIN]), bytes([CONTROL | FEEDBACK | FIN])
+    for key, whose in ((0, "old"), (1, "new")):
+        words = [fin, sealed_data, fin, fin_ack]
+        yield (
+            f"{name}-goodbye-{whose}",
+            role
+            + b"".join(record(SEALED, key, word) for word in words)
+            + record(flushed(SEALED), key, fin)
+            + record(flushed(SEALED), key, sealed_data),
+        )
+
+
 def parse_seeds():
     frame = clear_frame(0)
     sealed_data = bytes([TUNNEL]) + inner(OURS, OTHER)
@@ -108,16 +136,7 @@ def parse_seeds():
                 flushed(SEALED), 0, bytes([CONTROL]) + tlv(0) + tlv(1, config()) + tlv(9, b"?")
             ),
         )
-        fin, fin_ack = bytes([CONTROL | FIN]), bytes([CONTROL | FEEDBACK | FIN])
-        for key, whose in ((0, "old"), (1, "new")):
-            words = [fin, sealed_data, fin, fin_ack]
-            yield (
-                f"{name}-goodbye-{whose}",
-                role
-                + b"".join(record(SEALED, key, word) for word in words)
-                + record(flushed(SEALED), key, fin)
-                + record(flushed(SEALED), key, sealed_data),
-            )
+        yield from word_seeds(role, name, sealed_data)
         first = bytes([HANDSHAKE]) + fragment(1, 0, 2, 0, b"first")
         yield (
             f"{name}-fragments",

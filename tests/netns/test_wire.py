@@ -159,7 +159,7 @@ def test_a_reference_node_joins_a_real_hub(bed: Bed, keys: Keys, rx: str, profil
         assert node.link.receive_packet() == raw_packet(HUB, NODE, 2, down)
         capture.settle()
     assert (config.node, config.prefix, config.hub, config.mtu) == (NODE, 24, HUB, 1400)
-    assert (config.fec, config.feedback) == (0, 0)
+    assert (config.fec, config.feedback) == (0, 1)
     assert fingerprint_matches(server[1569:4161], keys.fingerprints["hub"])
 
     cookie = echo[18:34] if profile == "v2" else bytes(16)
