@@ -27,7 +27,7 @@ from m13.service import Service, Stopped, check_tun
 from m13.telemetry import TelemetryPage, TelemetryReader
 from native import event as events
 from native.channel import Channel
-from native.endpoint import IPV4, IPV6, overhead_bytes
+from native.endpoint import IPV4, IPV6, L2, overhead_bytes
 from native.event import MTU_MIN, Event
 
 log = logging.getLogger("m13.hub")
@@ -44,6 +44,7 @@ class Settings:
     identity: Path
     nodes: Path
     port: int
+    l2: bool
     single_queue: int | None
     mtu: int  # 0: as the interface leaves
     keepalive_ms: int
@@ -76,8 +77,11 @@ def check_interface(settings: Settings) -> nic.Nic:
         raise UsageError(
             f"{settings.interface} is down; bring it up: ip link set {settings.interface} up"
         )
-    if not facts.addresses:
-        raise UsageError(f"{settings.interface} has no IP address that nodes could come to")
+    if not facts.addresses and not settings.l2:
+        raise UsageError(
+            f"{settings.interface} has no IP address that nodes could come to: give it one, or"
+            " serve its Ethernet with --l2"
+        )
     if settings.single_queue is not None and settings.single_queue >= facts.rx_queues:
         raise UsageError(f"{settings.interface} has no receive queue {settings.single_queue}")
     check_workers(settings, facts)
@@ -101,7 +105,8 @@ def with_mtu(settings: Settings, facts: nic.Nic) -> Settings:
     """Unless told, no more than the smallest headers of the interface's addresses leave; a node
     that comes another way is told of less by CONFIG."""
     has_ipv4 = any(":" not in address for address in facts.addresses)
-    room = facts.mtu - overhead_bytes(IPV4 if has_ipv4 else IPV6)
+    kind = IPV4 if has_ipv4 else IPV6 if facts.addresses else L2
+    room = facts.mtu - overhead_bytes(kind)
     if room < max(settings.mtu, MTU_MIN):
         raise UsageError(
             f"--mtu {settings.mtu or MTU_MIN} does not fit {settings.interface}, whose MTU"

@@ -34,6 +34,11 @@ EPILOG = (
     help="UDP port nodes come to [M13_LISTEN_PORT].",
 )
 @click.option(
+    "--l2",
+    is_flag=True,
+    help="Serve nodes on the interface's own Ethernet too (EtherType 0x88B5), which needs no IP.",
+)
+@click.option(
     "--single-queue",
     type=click.IntRange(0, 1023),
     metavar="Q",

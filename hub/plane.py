@@ -14,12 +14,13 @@ from typing import Any, Protocol
 from hub.steering import Steering
 from m13 import endpoint
 from m13.errors import HostError, UsageError
-from m13.host import nic, udp_socket
+from m13.host import nic, packet_socket, udp_socket
 from m13.host.cpu import CorePlan
 from m13.host.neighbour import NeighbourWatch
 from m13.service import Service
 from m13.telemetry import TelemetryPage
 from native.channel import Channel
+from native.endpoint import L2
 from native.event import Event
 from native.hub import FRAMES, XDP_RING_SLOTS, Hub, Share
 from native.hub import UMEM_BYTES as XDP_BYTES
@@ -155,9 +156,10 @@ class XdpPlane:
         """The worker knows the MAC the peer's frames came from; the neighbour table knows best. A
         node that another worker had before is this one's now."""
         self.forget(event.peer)
-        address = endpoint.host(event.endpoint_kind, event.address)
-        self._endpoints[event.peer] = (event.generation, address)
-        self._tell_worker(address, self._neighbours.watch(address).mac)
+        if event.endpoint_kind != L2:  # there its address is the MAC
+            address = endpoint.host(event.endpoint_kind, event.address)
+            self._endpoints[event.peer] = (event.generation, address)
+            self._tell_worker(address, self._neighbours.watch(address).mac)
         before = self._places.get(event.fingerprint)
         self._places[event.fingerprint] = (event.peer, event.generation)
         if before and before[0] // PEERS_WORKER != event.peer // PEERS_WORKER:
@@ -218,10 +220,11 @@ class SocketPlane:
             udp.fileno(),
             facts.mac,
             family=udp.family,
+            l2_fd=_l2_descriptor(stack, settings),
             hub_tunnel_address=settings.subnet.ip.packed,
         )
         stack.callback(self._reactor.close)
-        self.mode = "UDP socket"
+        self.mode = "UDP and packet sockets" if settings.l2 else "UDP socket"
         self.memory = "huge pages" if arena.huge else "normal pages"
         self.aead_backend = self._reactor.aead_backend
         self.events = self._reactor.events
@@ -267,6 +270,16 @@ def _reserve_port(port: int) -> socket.socket:
         holder.close()
         raise
     return holder
+
+
+def _l2_descriptor(stack: ExitStack, settings: Any) -> int:
+    if not settings.l2:
+        return -1
+    try:
+        return stack.enter_context(packet_socket.open_bound(settings.interface)).fileno()
+    except OSError as error:
+        where = settings.interface
+        raise HostError(f"no packet socket on {where}: {error.strerror}") from error
 
 
 def _served_socket(interface: str, port: int) -> socket.socket:

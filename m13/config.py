@@ -23,6 +23,8 @@ SERVED_PORT = 443  # shares the port of HTTPS over QUIC, which firewalls let thr
 HOST_BYTES_MAX = 253
 BROADCAST = ipaddress.IPv4Address("255.255.255.255")
 
+EVERYBODY = b"\xff" * 6
+
 # What a person types to look at something is no setting of a service.
 NOT_IN_FILE = {"config", "help", "version", "monitor", "json", "once"}
 
@@ -56,6 +58,25 @@ class HostPort(click.ParamType[tuple[str, int]]):
         if not _is_one_host(host):
             self.fail(f"'{host}' is not the address of one host", param, ctx)
         return host, int(port)
+
+
+class Station(click.ParamType[tuple[str, bytes]]):
+    """IFACE or IFACE/MAC: a station on an interface's Ethernet, by default whoever answers."""
+
+    name = "IFACE[/MAC]"
+
+    def convert(self, value: Any, param: Any, ctx: Any) -> tuple[str, bytes]:
+        if isinstance(value, tuple):
+            return value
+        interface, slash, text = str(value).partition("/")
+        if not interface or (
+            slash and not re.fullmatch("[0-9A-Fa-f]{2}(:[0-9A-Fa-f]{2}){5}", text)
+        ):
+            self.fail(f"'{value}' is not IFACE or IFACE/MAC, as eth0/02:00:00:00:00:01", param, ctx)
+        mac = bytes.fromhex(text.replace(":", "")) if slash else EVERYBODY
+        if mac != EVERYBODY and (mac[0] & 1 or not any(mac)):
+            self.fail(f"'{text}' is not the MAC of one station", param, ctx)
+        return interface, mac
 
 
 def _is_host_name(host: str) -> bool:

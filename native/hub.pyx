@@ -63,6 +63,7 @@ cdef class Hub:
         config.path.echo = False
         config.path.aead_backend = backend
         config.path.udp_port = settings.port
+        config.path.l2 = settings.l2
         config.path.link_mtu_bytes = settings.link_mtu
         memcpy(config.path.mac, &mac[0], 6)
         memcpy(config.path.hub_tunnel_address, &hub_tunnel_address[0], 4)

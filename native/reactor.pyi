@@ -20,7 +20,8 @@ class Reactor:
         socket_fd: int,
         mac: bytes,
         *,
-        family: int,
+        family: int = 0,
+        l2_fd: int = -1,
         hub: tuple[bytes, int] | None = None,
         hub_tunnel_address: bytes | None = None,
     ) -> None: ...

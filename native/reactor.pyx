@@ -28,25 +28,29 @@ cdef check(int result, str what):
 
 
 cdef class Reactor:
-    """A node's, with `hub` as (16 bytes, port), IPv4 mapped, or a hub's, with
-    `hub_tunnel_address` (4 bytes). `family` is the socket's, AF_INET or AF_INET6. Keeps what it
-    borrows alive; close() only after run() has returned."""
+    """A node's, with `hub` as (16 bytes, port), IPv4 mapped, or as (6 bytes, 0), a MAC; or a hub's,
+    with `hub_tunnel_address` (4 bytes). `family` is the UDP socket's, AF_INET or AF_INET6; `l2_fd`
+    a packet socket. Either may be absent, -1. Keeps what it borrows alive; close() only after run()
+    has returned."""
 
     cdef c.m13_reactor *ptr
     cdef object kept
 
     def __cinit__(self, settings, Umem arena, Channel channel, page, int tun_fd, int socket_fd,
-                  const unsigned char[::1] mac, *, int family, hub=None, hub_tunnel_address=None):
+                  const unsigned char[::1] mac, *, int family=0, int l2_fd=-1, hub=None,
+                  hub_tunnel_address=None):
         cdef c.m13_reactor_config config
         cdef bytes backend = settings.aead.encode()
         cdef const unsigned char[::1] address = hub[0] if hub else hub_tunnel_address
-        if mac.shape[0] != 6 or address.shape[0] != (16 if hub else 4):
-            raise ValueError("a MAC is 6 bytes, a tunnel address 4, an endpoint's 16")
+        if mac.shape[0] != 6 or address.shape[0] not in ([6, 16] if hub else [4]):
+            raise ValueError("a MAC is 6 bytes, a tunnel address 4, an endpoint's 6 or 16")
         if arena.bytes < c.M13_REACTOR_ARENA_BYTES:
             raise ValueError(f"the arena is {c.M13_REACTOR_ARENA_BYTES} bytes")
         memset(&config, 0, sizeof(config))
         fill(&config.path, settings)
         config.path.is_hub = hub is None
+        config.path.l2 = l2_fd >= 0
+        config.l2_fd = l2_fd
         config.path.aead_backend = backend
         memcpy(config.path.mac, &mac[0], 6)
         if hub is None:
@@ -58,7 +62,10 @@ cdef class Reactor:
             config.path.echo = settings.echo
             config.sqpoll = settings.sqpoll
             config.hub_port = hub[1]
-            memcpy(config.hub_address, &address[0], 16)
+            if address.shape[0] == 16:
+                memcpy(config.hub_address, &address[0], 16)
+            else:
+                memcpy(config.path.l2_hub, &address[0], 6)
         config.arena = <uint8_t *>arena.ptr
         config.channel = channel.ptr
         config.page = <m13_stats_page *><uintptr_t>page.address

@@ -10,12 +10,14 @@ import time
 from contextlib import ExitStack, closing, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 from m13 import endpoint, hexdump, identity, pqc
+from m13.config import EVERYBODY
 from m13.control import ControlSocket, socket_path
 from m13.errors import HostError, M13Error, SessionError, UsageError
 from m13.handshake_process import HandshakeWorker, node_configuration
-from m13.host import cpu, routes, sysctl, tun, udp_socket
+from m13.host import cpu, nic, packet_socket, routes, sysctl, tun, udp_socket
 from m13.host.journal import Journal
 from m13.host.routes import NextHop
 from m13.host.underlay import UnderlayWatch
@@ -63,6 +65,7 @@ WRONG_KEY = (reasons.HUB_KEY_MISMATCH, reasons.HUB_KEY_UNKNOWN)
 class Settings:
     hub_host: str
     hub_port: int
+    hub_l2: tuple[str, bytes] | None  # instead of those: interface and MAC
     tun_name: str
     identity: Path
     hub_key: str | None
@@ -144,6 +147,19 @@ def open_socket(address: str, port: int) -> socket.socket:
     return udp
 
 
+def open_l2(interface: str) -> tuple[socket.socket, bytes]:
+    """And the interface's MAC, by which the hub reaches us."""
+    facts = nic.inspect(interface)
+    if not facts.is_up:
+        raise UsageError(f"{interface} is down; bring it up: ip link set {interface} up")
+    if len(facts.mac) != 6:
+        raise UsageError(f"{interface} is no Ethernet")
+    try:
+        return packet_socket.open_bound(interface), facts.mac
+    except OSError as error:
+        raise HostError(f"no packet socket on {interface}: {error.strerror}") from error
+
+
 def random_mac() -> bytes:
     """Locally administered, unicast (IEEE 802): names this process to the hub, nobody else."""
     mac = bytearray(os.urandom(6))
@@ -157,7 +173,7 @@ def connect(settings: Settings) -> None:
     me = identity.load(settings.identity, provider)
     pins = pinned_keys(settings)
     tun.check_name(settings.tun_name)
-    address = hub_address(settings)
+    address = "" if settings.hub_l2 else hub_address(settings)
     settings = replace(settings, sqpoll=wants_sqpoll(settings))
     version = max(settings.handshake_versions)
     configuration = node_configuration(me, pins, version, settings.v1_profile, provider.name)
@@ -209,7 +225,7 @@ class RunningNode:
         )
         self._say(self.device.use_offloads())
         settings = replace(settings, large_udp=self.device.takes_large_udp)
-        self.udp = stack.enter_context(open_socket(address, settings.hub_port))
+        underlay = self._open_underlay(stack)
         self.arena = stack.enter_context(Umem(ARENA_BYTES))
         self.routes = NodeRoutes(self.journal, address, self.device.ifindex, settings.prefixes)
         self.link = LinkWatch(self.routes, self._way_changed)
@@ -226,10 +242,7 @@ class RunningNode:
             channel,
             self.page,
             self.device.fd,
-            self.udp.fileno(),
-            random_mac(),
-            family=self.udp.family,
-            hub=(endpoint.pack(address), settings.hub_port),
+            **underlay,
         )
         stack.callback(self.node.close)
         stack.callback(self._end_threads)
@@ -237,6 +250,22 @@ class RunningNode:
         self._listen()
         self.deadline = time.monotonic() + FIRST_SESSION_SECONDS
         service.start_thread("m13-reactor", self.node.run)
+
+    def _open_underlay(self, stack: ExitStack) -> dict[str, Any]:
+        """What the reactor needs of it."""
+        settings = self.settings
+        if settings.hub_l2 is not None:
+            interface, hub_mac = settings.hub_l2
+            raw, mac = open_l2(interface)
+            stack.enter_context(raw)
+            return {"socket_fd": -1, "mac": mac, "l2_fd": raw.fileno(), "hub": (hub_mac, 0)}
+        udp = stack.enter_context(open_socket(self.address, settings.hub_port))
+        return {
+            "socket_fd": udp.fileno(),
+            "mac": random_mac(),
+            "family": udp.family,
+            "hub": (endpoint.pack(self.address), settings.hub_port),
+        }
 
     def announce(self, fingerprint: str, provider: str) -> None:
         settings = self.settings
@@ -334,7 +363,10 @@ class RunningNode:
                 log.info("%s", line)
 
     def _hub(self) -> str:
-        return endpoint.with_port(self.address, self.settings.hub_port)
+        if self.settings.hub_l2 is None:
+            return endpoint.with_port(self.address, self.settings.hub_port)
+        interface, mac = self.settings.hub_l2
+        return interface if mac == EVERYBODY else f"{interface}/{mac.hex(':')}"
 
     def _refused(self, event: Event) -> None:
         """A wrong key before the first session is for the operator; later we keep trying."""

@@ -20,6 +20,12 @@ EPILOG = (
 
 @click.command(epilog=EPILOG)
 @click.option("--hub", "--hub-ip", "hub", type=config.HostPort(), help="Where the hub is.")
+@click.option(
+    "--hub-l2",
+    type=config.Station(),
+    help="The hub on the Ethernet of IFACE (EtherType 0x88B5), instead of --hub; without MAC"
+    " whoever answers, so --hub-key is needed.",
+)
 @config.shared_options
 @click.option("--echo", is_flag=True, help="Send tunnel packets back instead of delivering them.")
 @click.option(
@@ -69,6 +75,7 @@ EPILOG = (
 @click.version_option(__version__, prog_name="m13-node")
 def node(
     hub: tuple[str, int] | None,
+    hub_l2: tuple[str, bytes] | None,
     tunnel: bool,
     monitor: bool,
     as_json: bool,
@@ -93,8 +100,12 @@ def node(
         raise click.UsageError("--json and --once belong to --monitor")
     if not tunnel:
         raise click.UsageError("nothing to do: --tunnel connects, --monitor watches")
-    if hub is None:
+    if hub and hub_l2:
+        raise click.UsageError("--hub and --hub-l2 exclude each other")
+    if hub is None and hub_l2 is None:
         raise click.UsageError("which hub? m13-node --hub HOST:PORT --tunnel")
+    if hub_l2 and hub_key is None:
+        raise click.UsageError("--hub-l2 needs --hub-key: a MAC says nothing of whose it is")
     if routes and no_routes:
         raise click.UsageError("--route and --no-routes exclude each other")
     config.check_root("m13-node")
@@ -102,8 +113,9 @@ def node(
     from node.app import Settings, connect
 
     settings = Settings(
-        hub_host=hub[0],
-        hub_port=hub[1],
+        hub_host=hub[0] if hub else "",
+        hub_port=hub[1] if hub else 0,
+        hub_l2=hub_l2,
         tun_name=tun_name,
         identity=identity,
         hub_key=hub_key,

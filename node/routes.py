@@ -21,7 +21,8 @@ EVERYTHING = ("0.0.0.0/1", "128.0.0.0/1")
 
 
 class NodeRoutes:
-    """`prefixes` None is a full tunnel. Use: `pin`, bring the TUN up, `capture`."""
+    """`hub` is an address, or empty: one that no route leads to. `prefixes` None is a full tunnel.
+    Use: `pin`, bring the TUN up, `capture`."""
 
     def __init__(
         self, journal: Journal, hub: str, tun_index: int, prefixes: Sequence[str] | None = None
@@ -38,8 +39,10 @@ class NodeRoutes:
     def is_full_tunnel(self) -> bool:
         return self.prefixes == EVERYTHING
 
-    def pin(self) -> NextHop:
+    def pin(self) -> NextHop | None:
         """Find the way to the hub and hold on to it. HostError when there is none."""
+        if not self.hub:
+            return None
         self._next_hop = next_hop = routes.lookup(self.hub)
         if self._needs_pin and not next_hop.is_local:
             routes.add(self._journal, self._host, metric=routes.METRIC_LAST)

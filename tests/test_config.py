@@ -206,3 +206,33 @@ def test_subnets_without_an_address_for_the_hub_are_refused(text: str, said: str
 def test_the_smallest_subnet_is_taken() -> None:
     taken = config.Interface4().convert("10.13.0.2/30", None, None)
     assert taken == IPv4Interface("10.13.0.2/30")
+
+
+@pytest.mark.parametrize(
+    ("text", "station"),
+    [
+        ("eth0", ("eth0", b"\xff" * 6)),
+        ("eth0/02:00:00:00:AB:cd", ("eth0", bytes.fromhex("02000000abcd"))),
+        ("eth0/ff:ff:ff:ff:ff:ff", ("eth0", b"\xff" * 6)),
+    ],
+)
+def test_stations_are_taken_with_or_without_a_mac(text: str, station: tuple[str, bytes]) -> None:
+    assert config.Station().convert(text, None, None) == station
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("", "is not IFACE"),
+        ("/02:00:00:00:00:01", "is not IFACE"),
+        ("eth0/", "is not IFACE"),
+        ("eth0/02:00:00:00:00", "is not IFACE"),
+        ("eth0/02:00:00:00:00:01:02", "is not IFACE"),
+        ("eth0/02-00-00-00-00-01", "is not IFACE"),
+        ("eth0/00:00:00:00:00:00", "not the MAC of one station"),
+        ("eth0/01:00:5e:00:00:01", "not the MAC of one station"),
+    ],
+)
+def test_what_no_station_can_be_called_is_refused(text: str, said: str) -> None:
+    with pytest.raises(click.BadParameter, match=said):
+        config.Station().convert(text, None, None)

@@ -12,10 +12,14 @@ IPV6_MTU_DISCOVER = 23  # linux/in6.h; the same values
 UDP_GRO = 104  # linux/udp.h, Linux 5.0: many datagrams in one receive
 
 
+def enlarge_buffers(sock: socket.socket) -> None:
+    for option in (SO_RCVBUFFORCE, SO_SNDBUFFORCE):
+        sock.setsockopt(socket.SOL_SOCKET, option, BUFFER_BYTES)
+
+
 def prepare(udp: socket.socket) -> None:
     """Buffers for bursts, no fragments, and datagrams that come joined. Raises OSError."""
-    for option in (SO_RCVBUFFORCE, SO_SNDBUFFORCE):
-        udp.setsockopt(socket.SOL_SOCKET, option, BUFFER_BYTES)
+    enlarge_buffers(udp)
     udp.setsockopt(socket.IPPROTO_IP, IP_MTU_DISCOVER, IP_PMTUDISC_PROBE)
     if udp.family == socket.AF_INET6:
         udp.setsockopt(socket.IPPROTO_IPV6, IPV6_MTU_DISCOVER, IP_PMTUDISC_PROBE)

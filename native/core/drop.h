@@ -4,7 +4,7 @@
 
 #define M13_DROPS(_)                                                                               \
     _(outer_header, "outer Ethernet, IPv4 or UDP header wrong or not for us")                      \
-    _(l2_frame, "raw L2 frame: only UDP peers are served")                                         \
+    _(l2_frame, "raw L2 frame that is not for us, or not served")                                  \
     _(too_short, "shorter than an M13 frame")                                                      \
     _(bad_magic, "not M13 (magic, version or EtherType)")                                          \
     _(crypto_version, "unknown crypto version")                                                    \

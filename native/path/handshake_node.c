@@ -33,6 +33,24 @@ static void send_registration(struct m13_path *path, struct m13_peer *peer, uint
     m13_stats_add(path->stats, M13_STAT_registrations, 1);
 }
 
+/* Without a session nothing is known of where on the Ethernet the hub is, or who answered last. */
+static void forget_hub(const struct m13_path *path, struct m13_peer *peer)
+{
+    if (path->config.l2 && !peer->current)
+        m13_endpoint_set_l2(&peer->endpoint, path->config.l2_hub);
+}
+
+/* Who answered the registration is asked for the rest; whether it is the hub, its signature tells.
+ */
+static void learn_hub(const struct m13_path *path, struct m13_peer *peer,
+                      const struct m13_endpoint *source)
+{
+    static const uint8_t everybody[6] = {0xFF, 0xFF, 0xFF, 0xFF, 0xFF, 0xFF};
+    if (path->config.l2 && !peer->current && peer->handshake.phase == M13_HANDSHAKE_REGISTERING &&
+        !memcmp(peer->endpoint.mac, everybody, sizeof everybody))
+        peer->endpoint = *source;
+}
+
 static void begin(struct m13_path *path, struct m13_peer *peer)
 {
     struct m13_handshake *handshake = &peer->handshake;
@@ -44,6 +62,7 @@ static void begin(struct m13_path *path, struct m13_peer *peer)
         return;
     }
     m13_stats_add(path->stats, M13_STAT_handshakes_started, 1);
+    forget_hub(path, peer);
     handshake->phase = M13_HANDSHAKE_REGISTERING;
     handshake->has_identity = handshake->has_cookie = false;
     handshake->key_phase = peer->current ? (uint8_t)(peer->current->key_phase + 1) : 0;
@@ -90,6 +109,7 @@ void m13_node_echo(struct m13_path *path, struct m13_packet *packet)
     m13_stats_add(path->stats, M13_STAT_echoes, 1);
     if (peer->handshake.phase == M13_HANDSHAKE_IDLE)
         return;
+    learn_hub(path, peer, &packet->source);
     memcpy(peer->handshake.cookie, packet->frame->header.tag, sizeof peer->handshake.cookie);
     peer->handshake.has_cookie = true;
     send_hello_when_ready(path, peer);

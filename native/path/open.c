@@ -38,13 +38,14 @@ static void accept(struct m13_path *path, struct m13_packet *packet)
         m13_node_confirm(path, peer);
     }
     /* only the newest frame moves a peer (§5): an old one may have been held back on its way */
-    if (path->config.is_hub && !m13_endpoint_is_same(&peer->endpoint, &packet->source) &&
+    if ((path->config.is_hub || path->config.l2) &&
+        !m13_endpoint_is_same(&peer->endpoint, &packet->source) &&
         packet->session == peer->current &&
         header->nonce_counter + 1 == packet->session->replay.next) {
         bool is_other_kind =
             m13_endpoint_kind(&peer->endpoint) != m13_endpoint_kind(&packet->source);
         m13_peers_move(&path->peers, packet->peer, &packet->source);
-        if (is_other_kind)
+        if (is_other_kind && path->config.is_hub)
             m13_control_send_config(path, peer); /* its MTU is another */
         m13_stats_add(path->stats, M13_STAT_endpoint_changes, 1);
         m13_report_event(path, M13_EVENT_MOVED, peer, 0, NULL);

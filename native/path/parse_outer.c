@@ -53,6 +53,35 @@ static inline void set_source(const struct m13_path *path, struct m13_endpoint *
     memcpy(source->mac, outer->ethernet.source, sizeof source->mac);
 }
 
+static const uint8_t EVERYBODY[6] = {0xFF, 0xFF, 0xFF, 0xFF, 0xFF, 0xFF};
+#define GROUP_BIT 1 /* of a MAC's first byte, IEEE 802: more than one station */
+
+bool m13_parse_l2(const struct m13_path *path, const void *data, uint32_t bytes,
+                  struct m13_endpoint *source)
+{
+    const struct m13_wire_ethernet *ethernet = data;
+    if (!path->config.l2 || bytes < sizeof *ethernet ||
+        ethernet->type != big16(M13_WIRE_ETHERTYPE) || (ethernet->source[0] & GROUP_BIT))
+        return false;
+    bool ours = !memcmp(ethernet->destination, path->config.mac, 6) ||
+                !memcmp(ethernet->destination, EVERYBODY, 6);
+    if (ours)
+        m13_endpoint_set_l2(source, ethernet->source);
+    return ours;
+}
+
+static void parse_outer_l2(struct m13_path *path, struct m13_packet *packet, uint8_t *data,
+                           uint32_t bytes)
+{
+    if (!m13_parse_l2(path, data, bytes, &packet->source)) {
+        m13_drop(path, packet, M13_DROP_l2_frame);
+        return;
+    }
+    packet->verdict = M13_TO_OPEN;
+    packet->frame = (void *)data;
+    packet->bytes = bytes;
+}
+
 void m13_parse_outer(struct m13_path *path, struct m13_packet *packet, uint8_t *data,
                      uint32_t bytes)
 {
@@ -65,9 +94,12 @@ void m13_parse_outer(struct m13_path *path, struct m13_packet *packet, uint8_t *
         udp = find_udp4(data, bytes);
     else if (type == 0x86DD)
         udp = find_udp6(data, bytes);
+    if (type == M13_WIRE_ETHERTYPE) {
+        parse_outer_l2(path, packet, data, bytes);
+        return;
+    }
     if (!udp || udp->destination != big16(path->config.udp_port)) {
-        m13_drop(path, packet,
-                 type == M13_WIRE_ETHERTYPE ? M13_DROP_l2_frame : M13_DROP_outer_header);
+        m13_drop(path, packet, M13_DROP_outer_header);
         return;
     }
     packet->verdict = M13_TO_OPEN;

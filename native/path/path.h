@@ -138,6 +138,8 @@ struct m13_path_config {
     uint16_t link_mtu_bytes; /* hub: of the network interface */
     uint16_t keepalive_ms;
     uint16_t udp_port; /* hub: the port we serve, host order */
+    bool l2;           /* hub: L2 peers are served too. node: the hub is reached so */
+    uint8_t l2_hub[6]; /* node: its MAC; broadcast: whoever answers */
     uint64_t rekey_age_ns;
     uint64_t rekey_frames;
 };
@@ -198,10 +200,14 @@ uint64_t m13_path_jitter(struct m13_path *path, uint64_t base_ns);
 
 /* --- inward stages ------------------------------------------------------------------------- */
 
-/* Hub: a UDP datagram as the NIC delivered it. Fills frame, bytes, source; DROPPED or goes on with
- * m13_parse(). data holds bytes bytes from the outer Ethernet header. */
+/* Hub: a UDP datagram or an L2 frame as the NIC delivered it. Fills frame, bytes, source; DROPPED
+ * or goes on with m13_parse(). data holds bytes bytes from the outer Ethernet header. */
 void m13_parse_outer(struct m13_path *path, struct m13_packet *packet, uint8_t *data,
                      uint32_t bytes);
+
+/* An Ethernet frame of M13's type: whether it is for us, and then who sent it. */
+bool m13_parse_l2(const struct m13_path *path, const void *data, uint32_t bytes,
+                  struct m13_endpoint *source);
 
 /* M13 header of every packet not dropped yet; finds peer and session. Answers TO_OPEN,
  * TO_REGISTER, TO_HANDSHAKE or DROPPED. */
@@ -234,7 +240,8 @@ void m13_collect(struct m13_path *path, struct m13_packet *packet, const uint8_t
 /* Stamps, numbers and seals every TO_NETWORK packet; DROPPED at the counter's end. */
 void m13_seal(struct m13_path *path, struct m13_vector *vector);
 
-/* Hub: writes the outer headers before a sealed or clear frame; how many bytes they are. */
+/* Hub: writes the outer headers before a sealed or clear frame, on L2 the peer's MAC into it; how
+ * many bytes are before it now. */
 uint32_t m13_transmit_outer(const struct m13_path *path, const struct m13_endpoint *to,
                             struct m13_wire_frame *frame, uint32_t bytes);
 

@@ -85,6 +85,8 @@ cdef extern from "path.h" nogil:
         uint16_t link_mtu_bytes
         uint16_t keepalive_ms
         uint16_t udp_port
+        bint l2
+        uint8_t l2_hub[6]
         uint64_t rekey_age_ns
         uint64_t rekey_frames
 

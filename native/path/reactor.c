@@ -56,7 +56,9 @@ int m13_reactor_create(struct m13_reactor **out, const struct m13_reactor_config
         m13_reactor_destroy(reactor);
         return error;
     }
-    if (!config->path.is_hub) {
+    if (config->path.l2 && !config->path.is_hub) {
+        m13_endpoint_set_l2(&reactor->path.peers.slots[0].endpoint, config->path.l2_hub);
+    } else if (!config->path.is_hub) {
         static const uint8_t any[M13_ENDPOINT_ADDRESS_BYTES]; /* the kernel chooses */
         struct m13_peers *peers = &reactor->path.peers;
         m13_endpoint_set_udp(&peers->slots[0].endpoint, &peers->secret, config->hub_address, any,

@@ -43,7 +43,7 @@
 #define M13_REACTOR_TURN_COMPLETIONS 128
 
 /* Descriptors registered with the ring, by place. */
-enum m13_reactor_file { M13_FILE_SOCKET, M13_FILE_TUN, M13_FILE_COUNT };
+enum m13_reactor_file { M13_FILE_SOCKET, M13_FILE_TUN, M13_FILE_L2, M13_FILE_COUNT };
 
 /* An address as the socket's family has it. */
 union m13_reactor_name {
@@ -73,7 +73,8 @@ struct m13_train {
     bool closed; /* the last frame was a short one */
 };
 
-/* A receive buffer: datagrams of one sender that the kernel joined (UDP_GRO, Linux 5.0). */
+/* A receive buffer: datagrams of one sender that the kernel joined (UDP_GRO, Linux 5.0), or one L2
+ * frame. */
 struct m13_arrival {
     uint8_t *frames; /* the first one */
     uint32_t bytes;
@@ -90,6 +91,8 @@ struct m13_reactor_config {
     int tun_fd;    /* non-blocking, IFF_TUN | IFF_NO_PI | IFF_VNET_HDR */
     int socket_fd; /* UDP with UDP_GRO, not connected; on a hub with packet information, on a node
                       with a filter that lets only the hub in */
+    int l2_fd;     /* with l2: AF_PACKET, SOCK_RAW, bound to the interface and M13's EtherType; else
+                      -1, as socket_fd on a node with l2 */
     int family;    /* of the socket: AF_INET, or AF_INET6, which serves both on a hub */
     uint8_t hub_address[M13_ENDPOINT_ADDRESS_BYTES]; /* node: where it is */
     uint16_t hub_port;                               /* host order */
@@ -125,6 +128,7 @@ struct m13_reactor {
     uint32_t least_arrivals; /* the fewest there ever were, for telemetry */
     uint32_t lent_reads;
     bool receive_armed;
+    bool l2_armed;
     bool tun_armed;
     bool answers_armed;
     bool single_reads;         /* a kernel before 6.7: the read is asked for again each time */
@@ -161,6 +165,7 @@ uint32_t m13_reactor_settle(const struct m13_reactor *reactor);
 
 enum m13_reactor_tag {
     M13_TAG_RECEIVE,
+    M13_TAG_RECEIVE_L2,
     M13_TAG_READ,
     M13_TAG_WRITE,
     M13_TAG_CONTROL,
@@ -177,18 +182,22 @@ static inline uint8_t *m13_reactor_control_frame(const struct m13_reactor *react
 
 /* Requests of the group's buffers, which stay armed, and what they answer (reactor_inward.c). */
 void m13_reactor_received(struct m13_reactor *reactor, const struct io_uring_cqe *completion);
+void m13_reactor_received_l2(struct m13_reactor *reactor, const struct io_uring_cqe *completion);
 /* Opens what arrived and delivers or consumes it, as far as writes are free; completing writes wake
  * us for the rest. */
 void m13_reactor_inward(struct m13_reactor *reactor);
 void m13_reactor_written(struct m13_reactor *reactor, uint32_t index, int32_t result);
 
 /* Endpoints and what the socket's family makes of them (reactor_address.c): room for a received
- * datagram's, then its source and how long its frames are; a send's destination. */
+ * datagram's, then its source and how long its frames are; a send's destination, which on L2 is in
+ * the frame, and which of our files sends. */
 void m13_reactor_address_shape(struct m13_reactor *reactor);
 void m13_reactor_address_read(struct m13_reactor *reactor, struct m13_arrival *arrival,
                               struct io_uring_recvmsg_out *out);
-void m13_reactor_address_write(const struct m13_reactor *reactor, struct m13_reactor_send *send,
-                               const struct m13_endpoint *to, uint16_t segment_bytes);
+enum m13_reactor_file m13_reactor_address_write(const struct m13_reactor *reactor,
+                                                struct m13_reactor_send *send,
+                                                const struct m13_endpoint *to,
+                                                uint16_t segment_bytes);
 
 /* Packets out of the TUN: a completion of the read request, then as many as trains are free for
  * are cut, sealed and sent (reactor_outward.c). */

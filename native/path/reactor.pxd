@@ -17,6 +17,7 @@ cdef extern from "reactor.h" nogil:
         m13_stats_page *page
         int tun_fd
         int socket_fd
+        int l2_fd
         int family
         uint8_t hub_address[16]
         uint16_t hub_port

@@ -101,10 +101,24 @@ static void write_ipv4(struct m13_reactor_send *send, const struct m13_endpoint 
     }
 }
 
-void m13_reactor_address_write(const struct m13_reactor *reactor, struct m13_reactor_send *send,
-                               const struct m13_endpoint *to, uint16_t segment_bytes)
+/* The socket is bound to where it sends. */
+static void write_l2(struct m13_reactor_send *send, const struct m13_endpoint *to)
+{
+    struct m13_wire_frame *frame = send->piece.iov_base;
+    memcpy(frame->ethernet.destination, to->mac, sizeof to->mac);
+    send->message = (struct msghdr){.msg_iov = &send->piece, .msg_iovlen = 1};
+}
+
+enum m13_reactor_file m13_reactor_address_write(const struct m13_reactor *reactor,
+                                                struct m13_reactor_send *send,
+                                                const struct m13_endpoint *to,
+                                                uint16_t segment_bytes)
 {
     bool is_hub = reactor->config.path.is_hub;
+    if (m13_endpoint_kind(to) == M13_ENDPOINT_L2) {
+        write_l2(send, to);
+        return M13_FILE_L2;
+    }
     send->message = (struct msghdr){.msg_name = &send->to,
                                     .msg_iov = &send->piece,
                                     .msg_iovlen = 1,
@@ -112,4 +126,5 @@ void m13_reactor_address_write(const struct m13_reactor *reactor, struct m13_rea
     (reactor->config.family == AF_INET6 ? write_ipv6 : write_ipv4)(send, to, is_hub);
     if (segment_bytes)
         add_control(&send->message, IPPROTO_UDP, UDP_SEGMENT, &segment_bytes, sizeof segment_bytes);
+    return M13_FILE_SOCKET;
 }

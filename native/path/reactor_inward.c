@@ -17,34 +17,67 @@ static void release(struct m13_reactor *reactor, uint32_t index)
     reactor->lent_arrivals++;
 }
 
-void m13_reactor_received(struct m13_reactor *reactor, const struct io_uring_cqe *completion)
+/* What a receive gave, not yet in the queue; NULL: nothing to queue, and no buffer of ours. */
+static struct io_uring_recvmsg_out *take(struct m13_reactor *reactor,
+                                         const struct io_uring_cqe *completion, bool *armed,
+                                         uint32_t *index)
 {
     if (!(completion->flags & IORING_CQE_F_MORE))
-        reactor->receive_armed = false;
+        *armed = false;
     /* -ENOBUFS: all buffers in hand, armed again when one is back. ICMP never ends the request: the
      * socket is not connected, so the kernel reports none to it. */
     if (completion->res < 0 && completion->res != -ENOBUFS)
         reactor->receive_retry_ns = reactor->path.now_ns + RETRY_NS;
     if (completion->res < 0 || !(completion->flags & IORING_CQE_F_BUFFER))
-        return;
-    uint32_t index = completion->flags >> IORING_CQE_BUFFER_SHIFT;
-    struct m13_arrival *arrival = &reactor->arrivals[index];
-    uint8_t *memory = reactor->arrival_group.arena + (uint64_t)index * M13_REACTOR_LARGE_BYTES;
+        return NULL;
+    *index = completion->flags >> IORING_CQE_BUFFER_SHIFT;
+    uint8_t *memory = reactor->arrival_group.arena + (uint64_t)*index * M13_REACTOR_LARGE_BYTES;
     struct io_uring_recvmsg_out *out =
         io_uring_recvmsg_validate(memory, completion->res, &reactor->receive_shape);
-    if (--reactor->lent_arrivals < reactor->least_arrivals)
-        reactor->least_arrivals = reactor->lent_arrivals;
-    *arrival = (struct m13_arrival){.frames = memory, .held = 1};
-    /* the queue holds as many as there are buffers */
-    reactor->arrived[reactor->arrived_tail++ % M13_REACTOR_ARRIVALS] = index;
-    if (!out)
-        return;
+    if (!out) {
+        m13_uring_lend(&reactor->arrival_group, *index);
+        return NULL;
+    }
+    struct m13_arrival *arrival = &reactor->arrivals[*index];
+    *arrival = (struct m13_arrival){.held = 1};
     arrival->frames = io_uring_recvmsg_payload(out, &reactor->receive_shape);
     arrival->bytes = io_uring_recvmsg_payload_length(out, completion->res, &reactor->receive_shape);
     arrival->frame_bytes = arrival->bytes;
-    m13_reactor_address_read(reactor, arrival, out);
     m13_stats_add(reactor->path.stats, M13_STAT_receives, 1);
     m13_stats_add(reactor->path.stats, M13_STAT_received_bytes, arrival->bytes);
+    return out;
+}
+
+/* The queue holds as many as there are buffers. */
+static void queue(struct m13_reactor *reactor, uint32_t index)
+{
+    if (--reactor->lent_arrivals < reactor->least_arrivals)
+        reactor->least_arrivals = reactor->lent_arrivals;
+    reactor->arrived[reactor->arrived_tail++ % M13_REACTOR_ARRIVALS] = index;
+}
+
+void m13_reactor_received(struct m13_reactor *reactor, const struct io_uring_cqe *completion)
+{
+    uint32_t index;
+    struct io_uring_recvmsg_out *out = take(reactor, completion, &reactor->receive_armed, &index);
+    if (!out)
+        return;
+    m13_reactor_address_read(reactor, &reactor->arrivals[index], out);
+    queue(reactor, index);
+}
+
+void m13_reactor_received_l2(struct m13_reactor *reactor, const struct io_uring_cqe *completion)
+{
+    uint32_t index;
+    if (!take(reactor, completion, &reactor->l2_armed, &index))
+        return;
+    struct m13_arrival *arrival = &reactor->arrivals[index];
+    if (m13_parse_l2(&reactor->path, arrival->frames, arrival->bytes, &arrival->source)) {
+        queue(reactor, index);
+    } else {
+        m13_stats_drop(reactor->path.stats, M13_DROP_l2_frame);
+        m13_uring_lend(&reactor->arrival_group, index);
+    }
 }
 
 /* --- a vector -----------------------------------------------------------------------------------

@@ -26,6 +26,9 @@ static void completed(struct m13_reactor *reactor, const struct io_uring_cqe *co
     case M13_TAG_RECEIVE:
         m13_reactor_received(reactor, completion);
         break;
+    case M13_TAG_RECEIVE_L2:
+        m13_reactor_received_l2(reactor, completion);
+        break;
     case M13_TAG_READ:
         tun_read(reactor, completion);
         break;
@@ -65,7 +68,12 @@ static uint32_t drain(struct m13_reactor *reactor)
 static void arm_requests(struct m13_reactor *reactor)
 {
     uint64_t now = reactor->path.now_ns;
-    if (!reactor->receive_armed && reactor->lent_arrivals && now >= reactor->receive_retry_ns)
+    bool may_receive = reactor->lent_arrivals && now >= reactor->receive_retry_ns;
+    if (!reactor->l2_armed && reactor->config.path.l2 && may_receive)
+        reactor->l2_armed =
+            !m13_uring_receive_multishot(&reactor->uring, M13_FILE_L2, &reactor->receive_shape,
+                                         &reactor->arrival_group, M13_TAG(M13_TAG_RECEIVE_L2, 0));
+    if (!reactor->receive_armed && reactor->config.socket_fd >= 0 && may_receive)
         reactor->receive_armed =
             !m13_uring_receive_multishot(&reactor->uring, M13_FILE_SOCKET, &reactor->receive_shape,
                                          &reactor->arrival_group, M13_TAG(M13_TAG_RECEIVE, 0));
@@ -122,8 +130,9 @@ static void submit_and_wait(struct m13_reactor *reactor, bool wait)
 
 static int start(struct m13_reactor *reactor)
 {
-    const int files[M13_FILE_COUNT] = {
-        [M13_FILE_SOCKET] = reactor->config.socket_fd, [M13_FILE_TUN] = reactor->config.tun_fd};
+    const int files[M13_FILE_COUNT] = {[M13_FILE_SOCKET] = reactor->config.socket_fd,
+                                       [M13_FILE_TUN] = reactor->config.tun_fd,
+                                       [M13_FILE_L2] = reactor->config.l2_fd};
     int error = m13_uring_init(&reactor->uring, reactor->config.sqpoll);
     if (!error)
         error = io_uring_register_files(&reactor->uring.ring, files, M13_FILE_COUNT);

@@ -16,8 +16,8 @@ static bool submit_send(struct m13_reactor *reactor, struct m13_reactor_send *se
         m13_stats_drop(reactor->path.stats, M13_DROP_send_failed);
         return false;
     }
-    m13_reactor_address_write(reactor, send, to, segment_bytes);
-    io_uring_prep_sendmsg(entry, M13_FILE_SOCKET, &send->message, 0);
+    enum m13_reactor_file file = m13_reactor_address_write(reactor, send, to, segment_bytes);
+    io_uring_prep_sendmsg(entry, (int)file, &send->message, 0);
     entry->flags |= IOSQE_FIXED_FILE;
     io_uring_sqe_set_data64(entry, tag);
     m13_stats_add(reactor->path.stats, M13_STAT_sends, 1);
@@ -97,7 +97,9 @@ static void close_train(struct m13_reactor *reactor)
 static bool fits(const struct m13_reactor *reactor, uint32_t bytes, const struct m13_packet *like)
 {
     const struct m13_train *train = &reactor->trains[reactor->train];
-    uint32_t frames_max = reactor->segmentation_off ? 1 : M13_VECTOR_PACKETS;
+    bool is_l2 = m13_endpoint_kind(&reactor->path.peers.slots[train->peer].endpoint) ==
+                 M13_ENDPOINT_L2; /* nobody cuts a train there */
+    uint32_t frames_max = reactor->segmentation_off || is_l2 ? 1 : M13_VECTOR_PACKETS;
     return !train->closed && like->peer == train->peer &&
            like->session == reactor->outward.packets[0].session && bytes <= train->frame_bytes &&
            reactor->outward.count < frames_max &&

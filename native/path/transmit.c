@@ -1,4 +1,5 @@
-/* The outer headers a hub writes itself: Ethernet, IPv4 with DF or IPv6, UDP with its checksum. */
+/* The outer headers a hub writes itself: Ethernet, and for UDP IPv4 with DF or IPv6, UDP with its
+ * checksum. */
 #include "path.h"
 
 #include "checksum.h"
@@ -71,7 +72,13 @@ static inline uint32_t write_ipv6(const struct m13_path *path, const struct m13_
 uint32_t m13_transmit_outer(const struct m13_path *path, const struct m13_endpoint *to,
                             struct m13_wire_frame *frame, uint32_t bytes)
 {
-    if (m13_endpoint_kind(to) == M13_ENDPOINT_IPV6)
+    switch (m13_endpoint_kind(to)) {
+    case M13_ENDPOINT_L2:
+        memcpy(frame->ethernet.destination, to->mac, sizeof to->mac);
+        return 0;
+    case M13_ENDPOINT_IPV6:
         return write_ipv6(path, to, frame, bytes);
-    return write_ipv4(path, to, frame, bytes);
+    default:
+        return write_ipv4(path, to, frame, bytes);
+    }
 }

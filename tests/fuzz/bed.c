@@ -69,7 +69,9 @@ struct m13_endpoint bed_endpoint(const struct bed *bed, uint8_t number)
     uint8_t address[16] = {0x20, 0x01, 0x0d, 0xb8};
     address[7] = number & 1;
     address[15] = (uint8_t)(number + 2);
-    if (number & BED_IPV6)
+    if (number & BED_L2)
+        m13_endpoint_set_l2(&endpoint, (const uint8_t[]){2, 0, 0, 0, 1, number});
+    else if (number & BED_IPV6)
         m13_endpoint_set_udp(&endpoint, &bed->path.peers.secret, address, hub, port);
     else
         m13_endpoint_set_ipv4(&endpoint, BED_PEER_ADDRESS + ((uint32_t)number << 24),
@@ -105,6 +107,7 @@ void bed_open(struct bed *bed, bool is_hub)
                                            .mac = {2, 0, 0, 0, 0, 1},
                                            .mtu_bytes = 1400,
                                            .link_mtu_bytes = 1500,
+                                           .l2 = is_hub,
                                            .keepalive_ms = 1000,
                                            .udp_port = BED_PORT,
                                            .rekey_age_ns = 3600 * M13_SECOND_NS,

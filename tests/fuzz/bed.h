@@ -36,8 +36,9 @@ uint8_t *input_piece(struct input *input, size_t most, size_t *bytes);
 void bed_open(struct bed *bed, bool is_hub);
 void bed_close(struct bed *bed);
 
-/* The hub's at 0; those with this bit are IPv6. */
+/* The live peer's is 0; those with these bits are IPv6, or on the hub's Ethernet. */
 #define BED_IPV6 8
+#define BED_L2   16
 struct m13_endpoint bed_endpoint(const struct bed *bed, uint8_t number);
 
 /* Every invariant of the peers' table, the slow way. */

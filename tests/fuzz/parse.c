@@ -7,6 +7,7 @@
 #include "bed.h"
 
 enum { RAW, CLEAR, SEALED, LATER, OUTWARD, KINDS };
+static const uint8_t OTHERS[3] = {4, BED_IPV6 + 1, BED_L2 + 1};
 enum { PACKETS_MAX = 8, RECORDS_MAX = 64, FLUSH = 0x80 };
 
 struct run {
@@ -18,13 +19,16 @@ struct run {
 
 static uint32_t outer_bytes_of(const struct m13_endpoint *from)
 {
-    return m13_endpoint_kind(from) == M13_ENDPOINT_IPV6 ? M13_WIRE_OUTER6_BYTES
-                                                        : M13_WIRE_OUTER_BYTES;
+    return m13_endpoint_kind(from) == M13_ENDPOINT_IPV6   ? M13_WIRE_OUTER6_BYTES
+           : m13_endpoint_kind(from) == M13_ENDPOINT_IPV4 ? M13_WIRE_OUTER_BYTES
+                                                          : 0;
 }
 
 /* What the network would have around a frame. */
 static void wrap(uint8_t *data, uint32_t frame_bytes, const struct m13_endpoint *from)
 {
+    if (m13_endpoint_kind(from) == M13_ENDPOINT_L2)
+        return;
     struct m13_wire_udp *udp = (void *)(data + outer_bytes_of(from) - sizeof *udp);
     memset(data, 0, outer_bytes_of(from));
     if (m13_endpoint_kind(from) == M13_ENDPOINT_IPV6) {
@@ -79,7 +83,7 @@ static void receive_built(struct run *run, uint8_t kind, uint8_t detail, const u
     bool is_hub = bed->path.config.is_hub;
     /* another endpoint: one of each kind */
     const struct m13_endpoint from =
-        bed_endpoint(bed, detail & 2 ? (piece_bytes & 1 ? 4 : BED_IPV6 + 1) : 0);
+        bed_endpoint(bed, detail & 2 ? OTHERS[piece_bytes % (sizeof OTHERS)] : 0);
     uint32_t outer_bytes = is_hub ? outer_bytes_of(&from) : 0;
     uint32_t payload_bytes = piece_bytes ? (uint32_t)piece_bytes - 1 : 0;
     uint32_t frame_bytes = M13_WIRE_FRAME_BYTES + payload_bytes;
@@ -92,7 +96,9 @@ static void receive_built(struct run *run, uint8_t kind, uint8_t detail, const u
     BED_ASSERT(data);
     if (is_hub)
         wrap(data, frame_bytes, &from);
-    m13_wire_stamp(frame, (const uint8_t[]){2, 0, 0, 0, 0, 2}, piece_bytes ? piece[0] : 0,
+    const uint8_t peer_mac[6] = {2, 0, 0, 0, 0, 2};
+    bool is_l2 = m13_endpoint_kind(&from) == M13_ENDPOINT_L2;
+    m13_wire_stamp(frame, is_l2 ? from.mac : peer_mac, piece_bytes ? piece[0] : 0,
                    detail & 4 ? 0xFFFFFFF0u + detail : payload_bytes, counter);
     if (payload_bytes)
         memcpy(frame->payload, piece + 1, payload_bytes);

@@ -101,6 +101,9 @@ def parse_seeds():
     yield "hub-extension6", HUB + record(RAW, 0, datagram6(frame, next_header=44))
     yield "hub-cut6", HUB + record(RAW, 0, datagram6(frame)[:-1])
     yield "hub-l2", HUB + record(RAW, 0, frame)
+    yield "hub-l2-others", HUB + record(RAW, 0, b"\2" * 6 + frame[6:])
+    yield "hub-l2-from-all", HUB + record(RAW, 0, frame[:6] + b"\xff" * 6 + frame[12:])
+    yield "hub-l2-cut", HUB + record(RAW, 0, frame[:13])
     yield "node-echo", NODE + record(RAW, 0, clear_frame(CONTROL))
     for role, name in ((HUB, "hub"), (NODE, "node")):
         yield f"{name}-data", role + record(SEALED, 0, sealed_data) * 2
