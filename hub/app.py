@@ -101,12 +101,16 @@ def check_workers(settings: Settings, facts: nic.Nic) -> None:
         )
 
 
+def underlay_kind(facts: nic.Nic) -> int:
+    """Of those that the interface has, the one with the smallest headers above L2's."""
+    has_ipv4 = any(":" not in address for address in facts.addresses)
+    return IPV4 if has_ipv4 else IPV6 if facts.addresses else L2
+
+
 def with_mtu(settings: Settings, facts: nic.Nic) -> Settings:
     """Unless told, no more than the smallest headers of the interface's addresses leave; a node
     that comes another way is told of less by CONFIG."""
-    has_ipv4 = any(":" not in address for address in facts.addresses)
-    kind = IPV4 if has_ipv4 else IPV6 if facts.addresses else L2
-    room = facts.mtu - overhead_bytes(kind)
+    room = facts.mtu - overhead_bytes(underlay_kind(facts))
     if room < max(settings.mtu, MTU_MIN):
         raise UsageError(
             f"--mtu {settings.mtu or MTU_MIN} does not fit {settings.interface}, whose MTU"
@@ -269,8 +273,7 @@ class RunningHub:
         if watch := self.admitted.follow(stack):
             self.service.on_readable(watch, self.door.follow_registry)
         self.service.on_hangup(self._reload)
-        has_ipv4 = any(":" not in address for address in self.facts.addresses)
-        needed = self.settings.mtu + overhead_bytes(IPV4 if has_ipv4 else IPV6)
+        needed = self.settings.mtu + overhead_bytes(underlay_kind(self.facts))
         underlay = stack.enter_context(closing(UnderlayWatch(self.facts.index, needed)))
         self.service.on_readable(underlay, underlay.handle)
         self.service.every(1.0, self._each_second)

@@ -1,23 +1,19 @@
 """A connected node: bring-up in order, the control loop, and teardown in reverse."""
 
-import ctypes
 import ipaddress
 import logging
 import os
 import socket
-import struct
 import time
 from contextlib import ExitStack, closing, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
-from m13 import endpoint, hexdump, identity, pqc
-from m13.config import EVERYBODY
+from m13 import hexdump, identity, pqc
 from m13.control import ControlSocket, socket_path
-from m13.errors import HostError, M13Error, SessionError, UsageError
+from m13.errors import M13Error, SessionError
 from m13.handshake_process import HandshakeWorker, node_configuration
-from m13.host import cpu, nic, packet_socket, routes, sysctl, tun, udp_socket
+from m13.host import cpu, sysctl, tun
 from m13.host.journal import Journal
 from m13.host.routes import NextHop
 from m13.host.underlay import UnderlayWatch
@@ -30,7 +26,6 @@ from m13.telemetry import TelemetryPage, TelemetryReader
 from native import channel as reasons
 from native import event as events
 from native.channel import Channel
-from native.endpoint import IPV4, IPV6, overhead_bytes
 from native.event import Event
 from native.reactor import ARENA_BYTES, Reactor
 from native.umem import Umem
@@ -39,15 +34,12 @@ from node.console import Console
 from node.link import LinkWatch
 from node.routes import NodeRoutes
 from node.trust import Trust, pinned_keys
+from node.underlay import hub_address, open_underlay, place
 
 log = logging.getLogger("m13.node")
 FIRST_SESSION_SECONDS = 30.0  # docs/PROTOCOL.md §4.3
 SQPOLL_CORES_MIN = 4  # below, the kernel's polling thread takes a core from the reactor
 TUN_MTU_BEFORE_CONFIG = 1400
-SO_ATTACH_FILTER = 26
-# Classic BPF, linux/bpf_common.h and linux/filter.h
-LOAD_WORD, LOAD_HALF_WORD, JUMP_IF_EQUAL, RETURN = 0x20, 0x28, 0x15, 0x06
-NETWORK_HEADER = 0xFFF00000  # SKF_NET_OFF
 
 REFUSALS = {
     reasons.MALFORMED: "malformed ServerHello",
@@ -86,85 +78,10 @@ class Settings:
     keepalive_ms: int = 1000
 
 
-def hub_address(settings: Settings) -> str:
-    """Of what the name resolves to, in the resolver's order (RFC 6724), the first that this machine
-    knows a way to; without any, the first."""
-    try:
-        found = socket.getaddrinfo(
-            settings.hub_host, settings.hub_port, type=socket.SOCK_DGRAM, proto=socket.IPPROTO_UDP
-        )
-    except (OSError, UnicodeError) as error:
-        raise UsageError(f"'{settings.hub_host}' has no IP address: {error}") from error
-    addresses = [str(entry[4][0]) for entry in found]
-    return next(filter(_is_routable, addresses), addresses[0])
-
-
-def _is_routable(address: str) -> bool:
-    try:
-        routes.lookup(address)
-    except HostError:
-        return False
-    return True
-
-
 def wants_sqpoll(settings: Settings) -> bool:
     if settings.sqpoll == "auto":
         return len(os.sched_getaffinity(0)) >= SQPOLL_CORES_MIN
     return settings.sqpoll == "on"
-
-
-def filter_program(address: str, port: int) -> list[tuple[int, int, int, int]]:
-    """Lines of classic BPF: code, jumps if true and if false, operand. True to source and port."""
-    packed = ipaddress.ip_address(address).packed
-    source_at = NETWORK_HEADER + (8 if len(packed) == 16 else 12)  # in the IPv6 or IPv4 header
-    wanted = [
-        (LOAD_WORD, source_at + at, int.from_bytes(packed[at : at + 4], "big"))
-        for at in range(0, len(packed), 4)
-    ]
-    wanted.append((LOAD_HALF_WORD, 0, port))  # the UDP header is where the packet begins
-    lines = []
-    for left, (load, offset, value) in zip(range(len(wanted), 0, -1), wanted, strict=True):
-        lines += [(load, 0, 0, offset), (JUMP_IF_EQUAL, 0, 2 * left - 1, value)]
-    return [*lines, (RETURN, 0, 0, 0xFFFF), (RETURN, 0, 0, 0)]
-
-
-def open_socket(address: str, port: int) -> socket.socket:
-    """Not connected: so the kernel chooses our source address for each send, as the way to the hub
-    changes, and forged ICMP can neither end a receive nor fail a send. A filter lets in only
-    datagrams from the hub (struct sock_fprog, linux/filter.h)."""
-    family = socket.AF_INET6 if ":" in address else socket.AF_INET
-    udp = socket.socket(family, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC)
-    program = filter_program(address, port)
-    code = ctypes.create_string_buffer(b"".join(struct.pack("HBBI", *line) for line in program))
-    try:
-        udp_socket.prepare(udp)
-        attached = struct.pack("HL", len(program), ctypes.addressof(code))
-        udp.setsockopt(socket.SOL_SOCKET, SO_ATTACH_FILTER, attached)
-        udp.bind(("", 0))
-    except OSError as error:
-        udp.close()
-        raise HostError(f"no UDP socket: {error.strerror}") from error
-    return udp
-
-
-def open_l2(interface: str) -> tuple[socket.socket, bytes]:
-    """And the interface's MAC, by which the hub reaches us."""
-    facts = nic.inspect(interface)
-    if not facts.is_up:
-        raise UsageError(f"{interface} is down; bring it up: ip link set {interface} up")
-    if len(facts.mac) != 6:
-        raise UsageError(f"{interface} is no Ethernet")
-    try:
-        return packet_socket.open_bound(interface), facts.mac
-    except OSError as error:
-        raise HostError(f"no packet socket on {interface}: {error.strerror}") from error
-
-
-def random_mac() -> bytes:
-    """Locally administered, unicast (IEEE 802): names this process to the hub, nobody else."""
-    mac = bytearray(os.urandom(6))
-    mac[0] = mac[0] & 0xFC | 0x02
-    return bytes(mac)
 
 
 def connect(settings: Settings) -> None:
@@ -225,16 +142,17 @@ class RunningNode:
         )
         self._say(self.device.use_offloads())
         settings = replace(settings, large_udp=self.device.takes_large_udp)
-        underlay = self._open_underlay(stack)
+        underlay = open_underlay(stack, settings, address)
         self.arena = stack.enter_context(Umem(ARENA_BYTES))
         self.routes = NodeRoutes(self.journal, address, self.device.ifindex, settings.prefixes)
         self.link = LinkWatch(self.routes, self._way_changed)
         stack.callback(self.link.close)
         self.routes.check()
         way = self.routes.pin()
-        self.overhead_bytes = overhead_bytes(IPV6 if ":" in address else IPV4)
+        self.overhead_bytes = underlay.overhead_bytes
         needed = settings.mtu + self.overhead_bytes
-        self.underlay = stack.enter_context(closing(UnderlayWatch(way.interface, needed)))
+        interface = way.interface if way else underlay.interface
+        self.underlay = stack.enter_context(closing(UnderlayWatch(interface, needed)))
         service.checkpoint()
         self.node = Reactor(
             settings,
@@ -242,7 +160,7 @@ class RunningNode:
             channel,
             self.page,
             self.device.fd,
-            **underlay,
+            **underlay.reactor,
         )
         stack.callback(self.node.close)
         stack.callback(self._end_threads)
@@ -250,22 +168,6 @@ class RunningNode:
         self._listen()
         self.deadline = time.monotonic() + FIRST_SESSION_SECONDS
         service.start_thread("m13-reactor", self.node.run)
-
-    def _open_underlay(self, stack: ExitStack) -> dict[str, Any]:
-        """What the reactor needs of it."""
-        settings = self.settings
-        if settings.hub_l2 is not None:
-            interface, hub_mac = settings.hub_l2
-            raw, mac = open_l2(interface)
-            stack.enter_context(raw)
-            return {"socket_fd": -1, "mac": mac, "l2_fd": raw.fileno(), "hub": (hub_mac, 0)}
-        udp = stack.enter_context(open_socket(self.address, settings.hub_port))
-        return {
-            "socket_fd": udp.fileno(),
-            "mac": random_mac(),
-            "family": udp.family,
-            "hub": (endpoint.pack(self.address), settings.hub_port),
-        }
 
     def announce(self, fingerprint: str, provider: str) -> None:
         settings = self.settings
@@ -363,10 +265,7 @@ class RunningNode:
                 log.info("%s", line)
 
     def _hub(self) -> str:
-        if self.settings.hub_l2 is None:
-            return endpoint.with_port(self.address, self.settings.hub_port)
-        interface, mac = self.settings.hub_l2
-        return interface if mac == EVERYBODY else f"{interface}/{mac.hex(':')}"
+        return place(self.settings, self.address)
 
     def _refused(self, event: Event) -> None:
         """A wrong key before the first session is for the operator; later we keep trying."""

@@ -7,6 +7,7 @@ from m13.control import Command
 from m13.handshake_process import HandshakeWorker
 from native.event import Event
 from node.trust import Trust
+from node.underlay import place
 
 
 class Console:
@@ -43,7 +44,7 @@ class Console:
         routes = "everything" if settings.prefixes is None else list(settings.prefixes)
         return {
             "key": self._fingerprint,
-            "place": f"{settings.hub_host}:{settings.hub_port}",
+            "place": place(settings, settings.hub_host),
             "hub_address": self._address,
             "routes": routes,
             "mtu": config.mtu if config else None,
