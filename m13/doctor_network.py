@@ -152,9 +152,20 @@ def check_interface(name: str) -> None:
 
 
 def default_route_interface() -> str | None:
+    """Of IPv4, and where there is none of IPv6."""
     for line in Path("/proc/net/route").read_text(encoding="ascii").splitlines()[1:]:
         name, destination, *_ = line.split()
         if destination == "00000000":
+            return name
+    return _default_route_interface6()
+
+
+def _default_route_interface6() -> str | None:
+    """The kernel has an unreachable one on lo (net/ipv6/route.c)."""
+    table = Path("/proc/net/ipv6_route")
+    for line in table.read_text(encoding="ascii").splitlines() if table.exists() else ():
+        destination, bits, *_, name = line.split()
+        if destination == "0" * 32 and bits == "00" and name != "lo":
             return name
     return None
 
