@@ -75,11 +75,20 @@ def echo_request(identifier: int, sequence: int, payload: bytes) -> bytes:
     return struct.pack("!BBH", 8, 0, ~total & 0xFFFF) + body
 
 
+def family_of(address: str) -> socket.AddressFamily:
+    return socket.AF_INET6 if ":" in address else socket.AF_INET
+
+
+def anywhere(address: str) -> tuple[str, int]:
+    """To bind to, for the address's family."""
+    return ("::" if ":" in address else "0.0.0.0", 0)
+
+
 def tcp(source: Namespace, target: Namespace, address: str, byte_count: int) -> Transfer:
     with target.inside():
-        listener = socket.create_server(("0.0.0.0", 0))
+        listener = socket.create_server(anywhere(address), family=family_of(address))
     with source.inside():
-        sender = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
+        sender = socket.socket(family_of(address), socket.SOCK_STREAM)
     received = hashlib.sha256()
 
     def take() -> None:
@@ -115,11 +124,11 @@ def udp(
 ) -> Transfer:
     """Numbered datagrams in bursts that any socket buffer holds; digests in order of number."""
     with target.inside():
-        receiver = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+        receiver = socket.socket(family_of(address), socket.SOCK_DGRAM)
         receiver.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4 << 20)
-        receiver.bind(("0.0.0.0", 0))
+        receiver.bind(anywhere(address))
     with source.inside():
-        sender = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+        sender = socket.socket(family_of(address), socket.SOCK_DGRAM)
     got: dict[int, bytes] = {}
 
     def take() -> None:

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from ipaddress import ip_address
 from pathlib import Path
 
-from hub import admission, nat, receive
+from hub import admission, nat, prefixes, receive
 from hub.console import Console
 from hub.doorkeeper import Doorkeeper
 from hub.plane import XDP_BYTES, Lane, Plane, SocketPlane, XdpPlane
@@ -34,6 +34,7 @@ log = logging.getLogger("m13.hub")
 HUGE_PAGE_BYTES = 2 << 20
 MTU_DEFAULT = 1400
 LINK_MTU_MAX = 0xFFFF  # as far as an IP packet can fill it
+IPV6_MTU_MIN = 1280  # RFC 8200 §5
 
 
 @dataclass(frozen=True)
@@ -64,6 +65,9 @@ class Settings:
     link_mtu: int = 1500  # of the interface
     rekey_seconds: int = 3660  # nodes ask by themselves at 3600
     registry: str | None = None
+    subnet6: ipaddress.IPv6Interface | None = None
+    routed6: bool = False
+    relay: bool = False
 
 
 def check_interface(settings: Settings) -> nic.Nic:
@@ -128,11 +132,24 @@ def check_subnet(settings: Settings) -> None:
         raise UsageError(f"--subnet {settings.subnet} holds {taken[0]}, an address of this machine")
 
 
-def serve(settings: Settings) -> None:
-    """Until a signal. Raises M13Error; whatever was changed is put back in any case."""
+def place6(settings: Settings, subnet6: str | None, fingerprint: str) -> Settings:
+    """With the tunnel's IPv6 subnet: the one that was asked for, or the hub's own."""
+    network = (
+        prefixes.local_subnet6(fingerprint) if subnet6 is None else prefixes.parse_subnet6(subnet6)
+    )
+    interface = prefixes.hub_interface6(network, settings.subnet) if network else None
+    if settings.routed6 and (subnet6 is None or not network):
+        raise UsageError("--routed6 needs the routed prefix: --subnet6 PREFIX")
+    return replace(settings, subnet6=interface)
+
+
+def serve(settings: Settings, subnet6: str | None = None) -> None:
+    """Until a signal. Raises M13Error; whatever was changed is put back in any case. `subnet6` is
+    what --subnet6 says."""
     provider = pqc.choose(settings.pqc)
     me = identity.load(settings.identity, provider)
     tun.check_name(settings.tun_name)
+    settings = place6(settings, subnet6, me.fingerprint)
     with Service() as service, ExitStack() as stack:
         admitted = admission.begin(stack, settings, me)
         facts = check_interface(settings)
@@ -219,11 +236,18 @@ class RunningHub:
             tun.Tun(settings.tun_name, settings.mtu, flags=flags, blocking=False)
         )
         self._say(device.use_offloads())
-        self.settings = replace(settings, large_udp=device.takes_large_udp)
+        settings = self.settings = replace(settings, large_udp=device.takes_large_udp)
+        if settings.subnet6 and (settings.mtu < IPV6_MTU_MIN or not device.allow_ipv6()):
+            self._say("no IPv6 in the tunnel: this machine has none, or --mtu is below 1280")
+            settings = self.settings = replace(settings, subnet6=None)
         device.add_address(str(settings.subnet.ip), settings.subnet.network.prefixlen)
         device.up()
         self._say(device.use_fair_queueing())
-        nat.enable(journal, settings.tun_name, settings.subnet.network)
+        if settings.subnet6:
+            device.add_address(str(settings.subnet6.ip), settings.subnet6.network.prefixlen)
+        nat.enable(journal, settings.tun_name, self.subnets)
+        self.routes = prefixes.NodeRoutes(journal, device.ifindex, settings.subnet6)
+        self.routes.follow(self.admitted.nodes.values())
         return device
 
     def answer(self, stack: ExitStack, fingerprint: str) -> None:
@@ -232,6 +256,13 @@ class RunningHub:
         inode = os.stat("/proc/self/ns/net").st_ino
         path = socket_path("hub", self.settings.tun_name, inode)
         stack.enter_context(ControlSocket(self.service, path, console.commands()))
+
+    @property
+    def subnets(self) -> nat.Subnets:
+        subnet, subnet6 = self.settings.subnet, self.settings.subnet6
+        return nat.Subnets(
+            subnet.network, subnet6.network if subnet6 else None, self.settings.routed6
+        )
 
     def _say(self, *notes: str | None) -> None:
         for note in notes:
@@ -253,11 +284,12 @@ class RunningHub:
         for name, value in fields.items():
             self.page.fields[name] = value
         log.info(
-            "ready: %s port %d (%s), %s on %s, %d nodes admitted, AEAD %s, PQC %s, %s",
+            "ready: %s port %d (%s), %s%s on %s, %d nodes admitted, AEAD %s, PQC %s, %s",
             settings.interface,
             settings.port,
             plane.mode,
             settings.subnet,
+            f" and {settings.subnet6}" if settings.subnet6 else "",
             settings.tun_name,
             admitted,
             plane.aead_backend,
@@ -293,7 +325,8 @@ class RunningHub:
     def _keep_what_is_ours(self) -> None:
         """What others may take away while we run: the TUN cannot be had back, the table can."""
         check_tun(self.device)
-        if nat.keep(self.settings.tun_name, self.settings.subnet.network):
+        self.routes.follow(self.admitted.nodes.values(), serving=True)
+        if nat.keep(self.settings.tun_name, self.subnets):
             log.warning("masquerading was gone from the firewall and is back")
 
     def _reload(self) -> None:

@@ -79,6 +79,22 @@ EPILOG = (
     help="The hub's address in the tunnel, with the subnet's length.",
 )
 @click.option(
+    "--subnet6",
+    metavar="PREFIX|off",
+    help="The tunnel's IPv6 subnet; nodes have their IPv4 host numbers in it. [a unique local /64"
+    " that follows from this hub's key]",
+)
+@click.option(
+    "--routed6",
+    is_flag=True,
+    help="Do not masquerade IPv6: the subnet is routed to this machine.",
+)
+@click.option(
+    "--relay",
+    is_flag=True,
+    help="Packets between nodes do not pass this machine's kernel and its firewall.",
+)
+@click.option(
     "--mtu", type=config.MTU, help="Tunnel MTU  [default: 1400, or what the interface leaves]"
 )
 @click.option(
@@ -136,6 +152,7 @@ def hub(
     handshake: str,
     identity: Path,
     mtu: int | None,
+    subnet6: str | None,
     **options: object,
 ) -> int:
     """Serve M13 nodes on IFACE: AF_XDP or a UDP socket towards them, a TUN with NAT towards the
@@ -168,7 +185,7 @@ def hub(
         handshake_versions=config.VERSIONS[handshake],
         **options,  # type: ignore[arg-type]
     )
-    serve(settings)
+    serve(settings, subnet6)
     return 0
 
 

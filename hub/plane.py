@@ -106,9 +106,8 @@ class XdpPlane:
             socket = stack.enter_context(self._socket(umem, settings.interface, queue, first))
             first = first or socket
             own = replace(settings, worker_core=lane.cores.worker, tun_core=lane.cores.tun)
-            address = settings.subnet.ip.packed
             self._hubs.append(
-                Hub(own, socket, lane.channel, page, lane.tun_fd, facts.mac, address, worker, share)
+                Hub(own, socket, lane.channel, page, lane.tun_fd, facts.mac, worker, share)
             )
             stack.callback(self._hubs[-1].close)
         assert first
@@ -221,7 +220,6 @@ class SocketPlane:
             facts.mac,
             family=udp.family,
             l2_fd=_l2_descriptor(stack, settings),
-            hub_tunnel_address=settings.subnet.ip.packed,
         )
         stack.callback(self._reactor.close)
         self.mode = "UDP and packet sockets" if settings.l2 else "UDP socket"

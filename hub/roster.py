@@ -7,12 +7,13 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from hub import prefixes
 from m13.errors import ConfigurationError
 from m13.identity import parse_fingerprint
 
 DEFAULT_PATH = Path("/etc/m13/nodes.toml")
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,30}")
-FIELDS = {"name", "key", "address"}
+FIELDS = {"name", "key", "address", "address6", "allowed_ips"}
 NODES_MAX = 256  # as many sessions as the workers keep: M13_PEERS_ESTABLISHED_MAX
 
 
@@ -22,15 +23,22 @@ class Node:
     key: str  # fingerprint
     address: ipaddress.IPv4Address
     prefix: int  # bits of the tunnel subnet
+    address6: ipaddress.IPv6Address | None = None  # None: by the host number of `address`
+    allowed_ips: tuple[prefixes.Network, ...] = ()  # networks behind it
 
     def entry(self) -> dict[str, object]:
         """As the handshake worker takes it."""
-        return {
+        entry: dict[str, object] = {
             "name": self.name,
             "key": self.key,
             "address": str(self.address),
             "prefix": self.prefix,
         }
+        if self.address6:
+            entry["address6"] = str(self.address6)
+        if self.allowed_ips:
+            entry["prefixes"] = [str(network) for network in self.allowed_ips]
+        return entry
 
 
 def load(path: Path, hub: ipaddress.IPv4Interface, present: Iterable[Node] = ()) -> list[Node]:
@@ -69,7 +77,17 @@ def load(path: Path, hub: ipaddress.IPv4Interface, present: Iterable[Node] = ())
         address = given.get(index) or next(free, None)
         if not address:
             raise ConfigurationError(f"{place}: {hub.network} has no free address left")
-        nodes.append(Node(name, key, address, hub.network.prefixlen))
+        nodes.append(
+            Node(
+                name,
+                key,
+                address,
+                hub.network.prefixlen,
+                prefixes.parse_address6(entry, place, hub),
+                prefixes.parse_allowed_ips(entry, place, hub),
+            )
+        )
+        prefixes.check_overlaps(place, name, nodes[-1], nodes[:-1])
     return nodes
 
 
@@ -88,7 +106,9 @@ def _name_and_key(entry: object, place: str) -> tuple[str, str]:
         raise ConfigurationError(f"{place}: must be a [[node]] table")
     unknown = ", ".join(sorted(entry.keys() - FIELDS))
     if unknown:
-        raise ConfigurationError(f"{place}: unknown {unknown}; use name, key and address")
+        raise ConfigurationError(
+            f"{place}: unknown {unknown}; use name, key, address, address6 and allowed_ips"
+        )
     name, key = entry.get("name"), entry.get("key")
     if not isinstance(name, str) or not NAME.fullmatch(name):
         raise ConfigurationError(

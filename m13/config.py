@@ -129,16 +129,16 @@ class Interface4(click.ParamType[ipaddress.IPv4Interface]):
         return interface
 
 
-class Prefix4(click.ParamType[str]):
-    """An IPv4 prefix such as 192.168.7.0/24."""
+class Prefix(click.ParamType[str]):
+    """An IPv4 or IPv6 prefix such as 192.168.7.0/24 or 2001:db8:7::/48."""
 
     name = "PREFIX"
 
     def convert(self, value: Any, param: Any, ctx: Any) -> str:
         try:
-            return str(ipaddress.IPv4Network(value))
+            return str(ipaddress.ip_network(value))
         except ValueError as error:
-            self.fail(f"'{value}' is not an IPv4 prefix: {error}", param, ctx)
+            self.fail(f"'{value}' is not an IPv4 or IPv6 prefix: {error}", param, ctx)
 
 
 def _read_file(ctx: click.Context, _param: click.Parameter, path: Path | None) -> Path | None:

@@ -51,6 +51,8 @@ class Established:
     name: str = ""  # hub: from the roster, as are these
     address: bytes = bytes(4)
     prefix_bits: int = 0
+    address6: bytes = bytes(16)
+    prefixes: tuple[tuple[bytes, int], ...] = ()
 
 
 @dataclass(frozen=True)
@@ -70,10 +72,28 @@ class Member:
     fingerprint: bytes
     address: bytes
     prefix_bits: int
+    address6: bytes = bytes(16)  # zero: the one that follows from `address`
+    prefixes: tuple[tuple[bytes, int], ...] = ()  # networks behind it: address, bits
 
     @classmethod
-    def parse(cls, name: str, key: str, address: str, prefix: int) -> "Member":
-        return cls(name, parse_fingerprint(key), ipaddress.IPv4Address(address).packed, prefix)
+    def parse(
+        cls,
+        name: str,
+        key: str,
+        address: str,
+        prefix: int,
+        address6: str = "::",
+        prefixes: Iterable[str] = (),
+    ) -> "Member":
+        networks = [ipaddress.ip_network(text) for text in prefixes]
+        return cls(
+            name,
+            parse_fingerprint(key),
+            ipaddress.IPv4Address(address).packed,
+            prefix,
+            ipaddress.IPv6Address(address6).packed,
+            tuple((network.network_address.packed, network.prefixlen) for network in networks),
+        )
 
 
 @dataclass
@@ -253,6 +273,8 @@ class HubHandshake:
             name=member.name,
             address=member.address,
             prefix_bits=member.prefix_bits,
+            address6=member.address6,
+            prefixes=member.prefixes,
         )
 
 

@@ -29,7 +29,7 @@ RESTART_SECONDS_MAX = 5.0
 STABLE_SECONDS = 30.0  # a worker that lived this long restarts without delay
 # What a pipe takes whole or not at all (POSIX PIPE_BUF, Linux), and entries that surely fit.
 LINE_BYTES_MAX = 4096
-LINE_ENTRIES_MAX = 16
+LINE_ENTRIES_MAX = 3
 HUNG_SECONDS = 10.0  # requests that wait while none is taken: one takes milliseconds
 
 
@@ -40,7 +40,8 @@ def hub_configuration(
     v1_profile: str = "v1",
     provider: str = "auto",
 ) -> dict[str, Any]:
-    """Roster entries have name, key (fingerprint), address and prefix (bits)."""
+    """Roster entries have name, key (fingerprint), address and prefix (bits), and perhaps address6
+    and prefixes (networks)."""
     return {
         "role": "hub",
         "seed": _base64(identity.seed),

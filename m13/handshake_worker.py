@@ -164,6 +164,8 @@ def encode(answer: handshake.Answer | None) -> tuple[int, bytes | bytearray]:
         answer.receive_key,
         answer.name,
         answer.finished,
+        answer.address6,
+        answer.prefixes,
     )
     pqc.wipe(answer.send_key, answer.receive_key)
     return channel.SAY_ESTABLISHED, payload

@@ -1,3 +1,4 @@
+from collections.abc import Sequence
 from types import TracebackType
 from typing import Final, NamedTuple, Self
 
@@ -8,6 +9,7 @@ ANSWERS: Final[int]
 SLOTS: Final[int]
 PAYLOAD_BYTES: Final[int]
 NAME_BYTES: Final[int]
+PREFIXES_MAX: Final[int]
 
 ASK_START: Final[int]
 ASK_CLIENT_HELLO: Final[int]
@@ -43,6 +45,8 @@ class Established(NamedTuple):
     receive_key: bytes
     name: str
     finished: bytes
+    address6: bytes
+    prefixes: tuple[tuple[bytes, int], ...]
 
 class Refused(NamedTuple):
     reason: int
@@ -57,6 +61,8 @@ def pack_established(
     receive_key: Buffer,
     name: str,
     finished: Buffer = b"",
+    address6: Buffer = ...,
+    prefixes: Sequence[tuple[bytes, int]] = (),
 ) -> bytearray: ...
 def unpack_established(payload: Buffer) -> Established: ...
 def pack_refused(reason: int, fingerprint: Buffer = ...) -> bytes: ...

@@ -15,6 +15,7 @@ ANSWERS = c.M13_CHANNEL_ANSWERS
 SLOTS = c.M13_CHANNEL_SLOTS
 PAYLOAD_BYTES = c.M13_CHANNEL_PAYLOAD_BYTES
 NAME_BYTES = c.M13_CHANNEL_NAME_BYTES
+PREFIXES_MAX = c.M13_CHANNEL_PREFIXES_MAX
 
 ASK_START = c.M13_CHANNEL_ASK_START
 ASK_CLIENT_HELLO = c.M13_CHANNEL_ASK_CLIENT_HELLO
@@ -38,7 +39,8 @@ INTERNAL = c.M13_CHANNEL_INTERNAL
 Message = namedtuple("Message", "kind peer generation payload")
 Established = namedtuple(
     "Established",
-    "handshake_version prefix_bits address fingerprint send_key receive_key name finished",
+    "handshake_version prefix_bits address fingerprint send_key receive_key name finished"
+    " address6 prefixes",
 )
 Refused = namedtuple("Refused", "reason fingerprint")
 
@@ -55,12 +57,16 @@ cdef copy(uint8_t *target, const unsigned char[::1] source, size_t size, str wha
 
 
 def pack_established(int handshake_version, int prefix_bits, address, fingerprint,
-                     send_key, receive_key, str name, finished=b""):
-    """The payload of SAY_ESTABLISHED, in a bytearray the caller wipes."""
+                     send_key, receive_key, str name, finished=b"", address6=bytes(16),
+                     prefixes=()):
+    """The payload of SAY_ESTABLISHED, in a bytearray the caller wipes. Prefixes are pairs of an
+    address, of 4 or 16 bytes, and a length in bits."""
     cdef c.m13_channel_established record
     cdef bytes name_bytes = name.encode()
     if len(name_bytes) > c.M13_CHANNEL_NAME_BYTES:
         raise ValueError(f"name is longer than {c.M13_CHANNEL_NAME_BYTES} bytes")
+    if len(prefixes) > c.M13_CHANNEL_PREFIXES_MAX:
+        raise ValueError(f"more than {c.M13_CHANNEL_PREFIXES_MAX} prefixes")
     memset(&record, 0, sizeof(record))
     record.handshake_version = handshake_version
     record.address_prefix_bits = prefix_bits
@@ -70,6 +76,12 @@ def pack_established(int handshake_version, int prefix_bits, address, fingerprin
     copy(record.send_key, send_key, sizeof(record.send_key), "send key")
     copy(record.receive_key, receive_key, sizeof(record.receive_key), "receive key")
     memcpy(record.name, <const char *>name_bytes, len(name_bytes))
+    copy(record.tunnel_address6, address6, sizeof(record.tunnel_address6), "IPv6 address")
+    record.prefix_count = len(prefixes)
+    for index, (network, bits) in enumerate(prefixes):
+        record.prefixes[index].family = 4 if len(network) == 4 else 6
+        record.prefixes[index].bits = bits
+        copy(record.prefixes[index].address, network, 4 if len(network) == 4 else 16, "network")
     payload = bytearray((<const char *>&record)[:sizeof(record)])
     explicit_bzero(&record, sizeof(record))
     payload += finished
@@ -85,7 +97,12 @@ def unpack_established(const unsigned char[::1] payload):
         record.handshake_version, record.address_prefix_bits, bytes(record.tunnel_address[:4]),
         bytes(record.fingerprint[:32]), bytes(record.send_key[:32]), bytes(record.receive_key[:32]),
         record.name[:min(record.name_length, sizeof(record.name))].decode(),
-        bytes(payload[sizeof(record):]),
+        bytes(payload[sizeof(record):]), bytes(record.tunnel_address6[:16]),
+        tuple(
+            (bytes(record.prefixes[i].address[:4 if record.prefixes[i].family == 4 else 16]),
+             record.prefixes[i].bits)
+            for i in range(min(record.prefix_count, c.M13_CHANNEL_PREFIXES_MAX))
+        ),
     )
     explicit_bzero(&record, sizeof(record))
     return answer

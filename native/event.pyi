@@ -30,3 +30,6 @@ class Event(NamedTuple):
     name: str
     frame_bytes: int
     dump: bytes
+    tunnel_address6: bytes
+    hub_address6: bytes
+    prefix6_bits: int

@@ -3,6 +3,7 @@
 import os
 from collections import namedtuple
 
+from libc.string cimport memcpy, memset
 from native.path cimport path as c
 
 ESTABLISHED = c.M13_EVENT_ESTABLISHED
@@ -20,7 +21,8 @@ MTU_MAX = c.M13_TUNNEL_MTU_MAX
 Event = namedtuple(
     "Event",
     "kind peer generation detail time_ns endpoint_kind address port tunnel_address hub_address"
-    " prefix_bits mtu keepalive_ms handshake_version fingerprint name frame_bytes dump",
+    " prefix_bits mtu keepalive_ms handshake_version fingerprint name frame_bytes dump"
+    " tunnel_address6 hub_address6 prefix6_bits",
 )
 
 
@@ -40,6 +42,7 @@ cdef list drain(c.m13_path *path):
             event.prefix_bits, event.mtu_bytes, event.keepalive_ms, event.handshake_version,
             event.fingerprint[:32], event.name[:32].rstrip(b"\0").decode(errors="replace"),
             event.bytes, event.dump[:min(event.bytes, c.M13_EVENT_DUMP_BYTES)],
+            event.tunnel_address6[:16], event.hub_address6[:16], event.prefix6_bits,
         ))
     return events
 
@@ -55,3 +58,18 @@ cdef object fill(c.m13_path_config *config, settings):
     config.keepalive_ms = settings.keepalive_ms
     config.rekey_age_ns = settings.rekey_seconds * 1000000000
     config.rekey_frames = c.M13_REKEY_FRAMES_MAX
+
+
+cdef object place_hub(c.m13_path_config *config, settings):
+    """A hub's own addresses in the tunnel, by `subnet` and, where it is not None, `subnet6`; and
+    whether it relays."""
+    cdef const unsigned char[::1] address = settings.subnet.ip.packed
+    cdef const unsigned char[::1] address6
+    memcpy(config.hub_tunnel_address, &address[0], 4)
+    memset(config.hub_tunnel_address6, 0, 16)
+    config.prefix6_bits = 0
+    config.relay = settings.relay
+    if settings.subnet6 is not None:
+        address6 = settings.subnet6.ip.packed
+        memcpy(config.hub_tunnel_address6, &address6[0], 16)
+        config.prefix6_bits = settings.subnet6.network.prefixlen

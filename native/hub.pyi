@@ -21,7 +21,6 @@ class Hub:
         page: Any,
         tun_fd: int,
         mac: bytes,
-        hub_tunnel_address: bytes,
         worker: int = 0,
         share: Share | None = None,
     ) -> None: ...

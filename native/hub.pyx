@@ -5,7 +5,7 @@ import os
 from libc.stdint cimport uint8_t, uint16_t, uint32_t, uintptr_t
 from libc.string cimport memcpy
 from native.channel cimport Channel
-from native.event cimport drain, fill
+from native.event cimport drain, fill, place_hub
 from native.path cimport hub_worker as c
 from native.path.path cimport (
     M13_COMMAND_CONFIGURE,
@@ -51,12 +51,11 @@ cdef class Hub:
     cdef object kept
 
     def __cinit__(self, settings, Socket socket, Channel channel, page, int tun_fd,
-                  const unsigned char[::1] mac, const unsigned char[::1] hub_tunnel_address,
-                  uint16_t worker=0, Share share=None):
+                  const unsigned char[::1] mac, uint16_t worker=0, Share share=None):
         cdef c.m13_hub_config config
         cdef bytes backend = settings.aead.encode()
-        if mac.shape[0] != 6 or hub_tunnel_address.shape[0] != 4:
-            raise ValueError("a MAC is 6 bytes, an IPv4 address 4")
+        if mac.shape[0] != 6:
+            raise ValueError("a MAC is 6 bytes")
         fill(&config.path, settings)
         config.path.feedback = settings.feedback
         config.path.is_hub = True
@@ -66,7 +65,7 @@ cdef class Hub:
         config.path.l2 = settings.l2
         config.path.link_mtu_bytes = settings.link_mtu
         memcpy(config.path.mac, &mac[0], 6)
-        memcpy(config.path.hub_tunnel_address, &hub_tunnel_address[0], 4)
+        place_hub(&config.path, settings)
         config.xdp = socket.ptr
         config.umem = <uint8_t *>socket.umem.ptr + socket.first_byte
         config.path.worker = worker

@@ -23,7 +23,6 @@ class Reactor:
         family: int = 0,
         l2_fd: int = -1,
         hub: tuple[bytes, int] | None = None,
-        hub_tunnel_address: bytes | None = None,
     ) -> None: ...
     @property
     def aead_backend(self) -> str: ...

@@ -5,7 +5,7 @@ import os
 from libc.stdint cimport uint8_t, uint32_t, uintptr_t
 from libc.string cimport memcpy, memset
 from native.channel cimport Channel
-from native.event cimport drain, fill
+from native.event cimport drain, fill, place_hub
 from native.path cimport reactor as c
 from native.path.path cimport (
     M13_COMMAND_CONFIGURE,
@@ -29,21 +29,19 @@ cdef check(int result, str what):
 
 cdef class Reactor:
     """A node's, with `hub` as (16 bytes, port), IPv4 mapped, or as (6 bytes, 0), a MAC; or a hub's,
-    with `hub_tunnel_address` (4 bytes). `family` is the UDP socket's, AF_INET or AF_INET6; `l2_fd`
-    a packet socket. Either may be absent, -1. Keeps what it borrows alive; close() only after run()
-    has returned."""
+    without it. `family` is the UDP socket's, AF_INET or AF_INET6; `l2_fd` a packet socket. Either
+    may be absent, -1. Keeps what it borrows alive; close() only after run() has returned."""
 
     cdef c.m13_reactor *ptr
     cdef object kept
 
     def __cinit__(self, settings, Umem arena, Channel channel, page, int tun_fd, int socket_fd,
-                  const unsigned char[::1] mac, *, int family=0, int l2_fd=-1, hub=None,
-                  hub_tunnel_address=None):
+                  const unsigned char[::1] mac, *, int family=0, int l2_fd=-1, hub=None):
         cdef c.m13_reactor_config config
         cdef bytes backend = settings.aead.encode()
-        cdef const unsigned char[::1] address = hub[0] if hub else hub_tunnel_address
-        if mac.shape[0] != 6 or address.shape[0] not in ([6, 16] if hub else [4]):
-            raise ValueError("a MAC is 6 bytes, a tunnel address 4, an endpoint's 6 or 16")
+        cdef const unsigned char[::1] address = hub[0] if hub else bytes(16)
+        if mac.shape[0] != 6 or address.shape[0] not in (6, 16):
+            raise ValueError("a MAC is 6 bytes, an endpoint's address 6 or 16")
         if arena.bytes < c.M13_REACTOR_ARENA_BYTES:
             raise ValueError(f"the arena is {c.M13_REACTOR_ARENA_BYTES} bytes")
         memset(&config, 0, sizeof(config))
@@ -57,7 +55,7 @@ cdef class Reactor:
             config.path.feedback = settings.feedback
             config.path.udp_port = settings.port
             config.path.link_mtu_bytes = settings.link_mtu
-            memcpy(config.path.hub_tunnel_address, &address[0], 4)
+            place_hub(&config.path, settings)
         else:
             config.path.echo = settings.echo
             config.sqpoll = settings.sqpoll

@@ -29,8 +29,9 @@ from native.channel import Channel
 from native.event import Event
 from native.reactor import ARENA_BYTES, Reactor
 from native.umem import Umem
-from node import known_hubs, leak_guard
+from node import known_hubs
 from node.console import Console
+from node.inner_ipv6 import InnerIpv6
 from node.link import LinkWatch
 from node.routes import NodeRoutes
 from node.trust import Trust, pinned_keys
@@ -120,10 +121,8 @@ class RunningNode:
         self.settings = settings
         self.address = address
         self.had_session = False
-        self.is_guarded = False
-        self.tunnel: tuple[str, int, int] | None = None  # address, prefix length, MTU
+        self.tunnel: tuple[str, int, int, str] | None = None  # address, bits, MTU, IPv6 address
         self.last_refusal = ""
-        self._guard = settings.tun_name, address, settings.hub_port
         self.previous: dict | None = None
         # first, because it comes up beside all that follows
         self.awake = stack.enter_context(Wakefulness(settings.low_latency))
@@ -145,6 +144,7 @@ class RunningNode:
         underlay = open_underlay(stack, settings, address)
         self.arena = stack.enter_context(Umem(ARENA_BYTES))
         self.routes = NodeRoutes(self.journal, address, self.device.ifindex, settings.prefixes)
+        self.ipv6 = InnerIpv6(self.journal, self.device, self.routes, (address, settings.hub_port))
         self.link = LinkWatch(self.routes, self._way_changed)
         stack.callback(self.link.close)
         self.routes.check()
@@ -232,8 +232,7 @@ class RunningNode:
     def _keep_what_is_ours(self) -> None:
         """What others may take away while we run: the TUN cannot be had back, the guard can."""
         check_tun(self.device)
-        if self.is_guarded and leak_guard.keep(*self._guard):
-            log.warning("the IPv6 guard was gone from the firewall and is back")
+        self.ipv6.keep()
 
     def _reload(self) -> None:
         """For SIGHUP, whose sender reads the log."""
@@ -287,11 +286,13 @@ class RunningNode:
         self.page.fields["keepalive_ms"] = event.keepalive_ms
         if not self.had_session:
             self._open_tunnel()
-        tunnel = (address, event.prefix_bits, event.mtu)
+        address6 = self.ipv6.follow(event)
+        tunnel = (address, event.prefix_bits, event.mtu, address6)
         if not self.tunnel:
             notify(READY)
         if tunnel != self.tunnel:
-            log.info("tunnel %s/%d, MTU %d", *tunnel)
+            and6 = f", IPv6 {address6}" if address6 else ""
+            log.info("tunnel %s/%d, MTU %d%s", address, event.prefix_bits, event.mtu, and6)
         self.tunnel = tunnel
         self.underlay.need(event.mtu + self.overhead_bytes)
         self.console.note_config(event)
@@ -300,11 +301,7 @@ class RunningNode:
         self.had_session = True
         self.device.up()
         self._say(self.device.use_fair_queueing())
-        # routes first: a firewall transaction takes longer than all of them
         self.routes.capture()
-        self.is_guarded = self.routes.is_full_tunnel
-        if self.is_guarded:
-            self._say(leak_guard.enable(self.journal, *self._guard))
 
     def _way_changed(self, next_hop: NextHop) -> None:
         log.info("way to the hub now by %s", socket.if_indextoname(next_hop.interface))

@@ -46,7 +46,7 @@ EPILOG = (
 @click.option(
     "--route",
     "routes",
-    type=config.Prefix4(),
+    type=config.Prefix(),
     multiple=True,
     help="Send only this prefix through the tunnel; repeat for more. Default: everything.",
 )

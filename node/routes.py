@@ -18,26 +18,28 @@ log = logging.getLogger("m13.node")
 
 # Together everything, yet more specific than any default route: that one is never touched.
 EVERYTHING = ("0.0.0.0/1", "128.0.0.0/1")
+EVERYTHING6 = ("::/1", "8000::/1")
 
 
 class NodeRoutes:
     """`hub` is an address, or empty: one that no route leads to. `prefixes` None is a full tunnel.
-    Use: `pin`, bring the TUN up, `capture`."""
+    Use: `pin`, bring the TUN up, `capture`, and while the tunnel carries IPv6, `capture6`."""
 
     def __init__(
         self, journal: Journal, hub: str, tun_index: int, prefixes: Sequence[str] | None = None
     ) -> None:
         self.hub = hub
-        self.prefixes = tuple(prefixes) if prefixes is not None else EVERYTHING
+        self.is_full_tunnel = prefixes is None
+        wanted = tuple(prefixes) if prefixes is not None else EVERYTHING + EVERYTHING6
+        self.prefixes = tuple(prefix for prefix in wanted if ":" not in prefix)
+        self.prefixes6 = tuple(prefix for prefix in wanted if ":" in prefix)
         self._journal = journal
         self._tun_index = tun_index
         self._is_captured = False
+        self._is_closed6 = False
+        self._captured6: dict[str, int | None] = {}
         self._token: int | None = None
         self._next_hop: NextHop | None = None
-
-    @property
-    def is_full_tunnel(self) -> bool:
-        return self.prefixes == EVERYTHING
 
     def pin(self) -> NextHop | None:
         """Find the way to the hub and hold on to it. HostError when there is none."""
@@ -52,11 +54,11 @@ class NodeRoutes:
 
     def check(self) -> None:
         """Before anything depends on it: HostError when a prefix is somebody else's already."""
-        for prefix in self.prefixes:
+        for prefix in (*self.prefixes, *self.prefixes6):
             if routes.existing(prefix):
-                everything = prefix == "0.0.0.0/0"
+                everything = prefix in ("0.0.0.0/0", "::/0")
                 raise HostError(
-                    f"there is a route to {prefix} already (ip route show exact {prefix}): "
+                    f"there is a route to {prefix} already ({routes.show(prefix)}): "
                     + ("without --route everything is sent" if everything else "remove it, or")
                     + (" through the tunnel" if everything else " leave this network out")
                 )
@@ -70,11 +72,34 @@ class NodeRoutes:
             routes.add(self._journal, prefix, interface=self._tun_index)
         self._is_captured = True
 
+    def close6(self) -> None:
+        """The IPv6 prefixes lead nowhere, until the tunnel takes them: what is to go through it
+        must not go another way."""
+        if not self._is_closed6:
+            for prefix in self.prefixes6:
+                routes.add(self._journal, prefix, metric=routes.METRIC_LAST)
+        self._is_closed6 = True
+
+    def capture6(self) -> None:
+        """Send the IPv6 prefixes into the tunnel; the TUN must be up and have an address."""
+        self.close6()
+        for prefix in self.prefixes6:
+            if prefix not in self._captured6:
+                added = routes.add(self._journal, prefix, interface=self._tun_index)
+                self._captured6[prefix] = added
+
+    def release6(self) -> None:
+        """The tunnel carries IPv6 no longer: back to nowhere."""
+        for token in self._captured6.values():
+            if token is not None:
+                self._journal.undo(token)
+        self._captured6.clear()
+
     def restore(self) -> list[str]:
         """Put back what was taken away since, such as by the TUN going down and up; the prefixes
         that were missing. HostError while the TUN is down."""
         missing = []
-        for prefix in self.prefixes if self._is_captured else ():
+        for prefix in (*(self.prefixes if self._is_captured else ()), *self._captured6):
             if not routes.existing(prefix):
                 routes.add(self._journal, prefix, interface=self._tun_index)
                 missing.append(prefix)
@@ -109,7 +134,8 @@ class NodeRoutes:
     @property
     def _needs_pin(self) -> bool:
         hub = ipaddress.ip_address(self.hub)
-        return any(hub in ipaddress.ip_network(prefix) for prefix in self.prefixes)
+        everything = (*self.prefixes, *self.prefixes6)
+        return any(hub in ipaddress.ip_network(prefix) for prefix in everything)
 
     def _is_pinned(self) -> bool:
         return any(route["proto"] == routes.PROTOCOL for route in routes.existing(self._host))

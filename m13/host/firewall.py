@@ -3,6 +3,7 @@
 import ctypes
 import functools
 import json
+from collections.abc import Sequence
 from typing import Any
 
 from m13.errors import HostError
@@ -70,14 +71,14 @@ def ruleset() -> list[dict[str, Any]]:
     return objects
 
 
-def forwarding_obstacles(tun: str) -> list[str]:
+def forwarding_obstacles(tun: str, families: Sequence[str] = ("ip", "inet")) -> list[str]:
     """Warnings, with the commands that mend them, for other tables that drop what we forward:
     an accept of ours cannot overrule a drop in another table."""
     objects = ruleset()
     rules = [entry["rule"] for entry in objects if "rule" in entry]
     warnings = []
     for chain in (entry["chain"] for entry in objects if "chain" in entry):
-        if chain.get("hook") != "forward" or chain["family"] not in ("ip", "inet"):
+        if chain.get("hook") != "forward" or chain["family"] not in families:
             continue
         place = (chain["family"], chain["table"], chain["name"])
         own = [r for r in rules if (r["family"], r["table"], r["chain"]) == place]

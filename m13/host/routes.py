@@ -106,7 +106,7 @@ def add(
     if _is_identical(route):
         return None
     raise HostError(
-        f"there is a route to {network} already (ip route show exact {network}): "
+        f"there is a route to {network} already ({show(network)}): "
         "remove it, or leave this network out of the tunnel"
     )
 
@@ -134,6 +134,11 @@ def delete(route: Facts) -> None:
 @undoes("routes")
 def _undo_add(facts: Facts) -> None:
     delete(facts["route"])
+
+
+def show(network: str) -> str:
+    """The command by which a person sees the routes to exactly this network."""
+    return f"ip {'-6 ' if ':' in network else ''}route show exact {network}"
 
 
 def _route(network: str, interface: int | None, gateway: str | None, metric: int) -> Facts:

@@ -5,6 +5,7 @@ import errno
 import fcntl
 import os
 import re
+import socket
 import struct
 from types import TracebackType
 from typing import Self
@@ -103,14 +104,30 @@ class Tun:
                     raise _refused(self.name, f"address {address}/{prefix_bits}", error) from error
 
     def replace_address(self, address: str, prefix_bits: int) -> None:
-        """Make it the only one. New before old: with its last address gone a device would lose
-        its routes, and packets would leave in the clear."""
+        """Make it the only one of its family. New before old: with its last address gone a device
+        would lose its routes, and packets would leave in the clear."""
         self.add_address(address, prefix_bits)
+        family = socket.AF_INET6 if ":" in address else socket.AF_INET
+        self._remove_addresses(family, (address, prefix_bits))
+
+    def remove_ipv6(self) -> None:
+        self._remove_addresses(socket.AF_INET6)
+
+    def allow_ipv6(self) -> bool:
+        """Whether the device can have IPv6 addresses, whatever this machine says of new ones."""
+        with contextlib.suppress(OSError):
+            path = f"/proc/sys/net/ipv6/conf/{self.name}/disable_ipv6"
+            with open(path, "w", encoding="ascii") as setting:
+                setting.write("0")
+            return True
+        return False
+
+    def _remove_addresses(self, family: int, but: tuple[str, int] | None = None) -> None:
         with IPRoute() as netlink:
-            for message in netlink.get_addr(family=2, index=self.ifindex):
-                old = message.get_attr("IFA_LOCAL")
+            for message in netlink.get_addr(family=family, index=self.ifindex):
+                old = message.get_attr("IFA_LOCAL") or message.get_attr("IFA_ADDRESS")
                 bits = message["prefixlen"]
-                if (old, bits) != (address, prefix_bits):
+                if (old, bits) != but:
                     netlink.addr("del", index=self.ifindex, address=old, prefixlen=bits)
 
     def use_offloads(self) -> str | None:

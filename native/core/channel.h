@@ -17,8 +17,10 @@
 #include <stdbool.h>
 #include <stdint.h>
 
+#include "prefix.h"
+
 #define M13_CHANNEL_MAGIC   0x314c4e4843333144u
-#define M13_CHANNEL_VERSION 1u
+#define M13_CHANNEL_VERSION 2u
 
 enum {
     M13_CHANNEL_SLOTS = 64,
@@ -26,6 +28,7 @@ enum {
     M13_CHANNEL_NAME_BYTES = 32,
     M13_CHANNEL_FINGERPRINT_BYTES = 32,
     M13_CHANNEL_KEY_BYTES = 32,
+    M13_CHANNEL_PREFIXES_MAX = 16, /* of one node, beside its addresses */
 };
 
 /* producer of requests and consumer of answers: datapath; the other way round: worker */
@@ -71,14 +74,16 @@ struct m13_channel_established {
     uint8_t handshake_version;
     uint8_t address_prefix_bits;
     uint8_t name_length;
-    uint8_t reserved;
+    uint8_t prefix_count;
     uint8_t tunnel_address[4];                          /* network order; 0.0.0.0 on a node */
     uint8_t fingerprint[M13_CHANNEL_FINGERPRINT_BYTES]; /* of the other side's identity */
     uint8_t send_key[M13_CHANNEL_KEY_BYTES];
     uint8_t receive_key[M13_CHANNEL_KEY_BYTES];
-    char name[M13_CHANNEL_NAME_BYTES]; /* zero padded */
+    char name[M13_CHANNEL_NAME_BYTES];                    /* zero padded */
+    uint8_t tunnel_address6[16];                          /* zero: none */
+    struct m13_prefix prefixes[M13_CHANNEL_PREFIXES_MAX]; /* networks behind the node */
 } __attribute__((packed));
-_Static_assert(sizeof(struct m13_channel_established) == 136, "ESTABLISHED layout");
+_Static_assert(sizeof(struct m13_channel_established) == 440, "ESTABLISHED layout");
 
 struct m13_channel_refused {
     uint8_t reason;

@@ -1,5 +1,6 @@
 # Mirror of channel.h.
 from libc.stdint cimport uint8_t, uint32_t, uint64_t
+from native.core.prefix cimport m13_prefix
 
 cdef extern from "channel.h" nogil:
     enum:
@@ -8,6 +9,7 @@ cdef extern from "channel.h" nogil:
         M13_CHANNEL_NAME_BYTES
         M13_CHANNEL_FINGERPRINT_BYTES
         M13_CHANNEL_KEY_BYTES
+        M13_CHANNEL_PREFIXES_MAX
 
     enum m13_channel_direction:
         M13_CHANNEL_REQUESTS
@@ -46,12 +48,14 @@ cdef extern from "channel.h" nogil:
         uint8_t handshake_version
         uint8_t address_prefix_bits
         uint8_t name_length
-        uint8_t reserved
+        uint8_t prefix_count
         uint8_t tunnel_address[4]
         uint8_t fingerprint[M13_CHANNEL_FINGERPRINT_BYTES]
         uint8_t send_key[M13_CHANNEL_KEY_BYTES]
         uint8_t receive_key[M13_CHANNEL_KEY_BYTES]
         char name[M13_CHANNEL_NAME_BYTES]
+        uint8_t tunnel_address6[16]
+        m13_prefix prefixes[M13_CHANNEL_PREFIXES_MAX]
 
     struct m13_channel_refused:
         uint8_t reason

@@ -15,6 +15,13 @@ static inline uint32_t m13_inner_version(const uint8_t *packet)
     return packet[0] >> 4;
 }
 
+/* What a kernel says to its neighbours on every link, though the tunnel has none. */
+static inline bool m13_inner_is_multicast6(const uint8_t *packet)
+{
+    const struct m13_wire_ipv6 *ip6 = (const void *)packet;
+    return m13_inner_version(packet) == M13_IPV6 && ip6->destination[0] == M13_INNER_MULTICAST6;
+}
+
 /* Whether the bytes are one whole packet by its own length field. */
 static inline bool m13_inner_is_whole(const uint8_t *packet, uint32_t bytes)
 {
@@ -27,6 +34,18 @@ static inline bool m13_inner_is_whole(const uint8_t *packet, uint32_t bytes)
                __builtin_bswap16(ip->total_bytes) == bytes;
     return m13_inner_version(packet) == M13_IPV6 && bytes >= sizeof *ip6 &&
            __builtin_bswap16(ip6->payload_bytes) + sizeof *ip6 == bytes;
+}
+
+/* The packet as if it came from its destination; no checksum of IP, TCP or UDP changes by it. */
+static inline void m13_inner_swap_ends(uint8_t *packet)
+{
+    uint32_t bytes = m13_inner_version(packet) == M13_IPV4 ? 4 : 16;
+    uint8_t *source = packet + (bytes == 4 ? offsetof(struct m13_wire_ipv4, source)
+                                           : offsetof(struct m13_wire_ipv6, source));
+    uint8_t former[16];
+    memcpy(former, source, bytes);
+    memcpy(source, source + bytes, bytes);
+    memcpy(source + bytes, former, bytes);
 }
 
 /* The peer an end of a whole packet belongs to, or M13_PREFIX_NONE. */

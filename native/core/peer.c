@@ -226,6 +226,17 @@ void m13_peers_assign(struct m13_peers *peers, uint16_t slot, const struct m13_p
     }
 }
 
+uint32_t m13_peer_own_prefixes(uint32_t address, const uint8_t address6[16],
+                               struct m13_prefix *prefixes)
+{
+    static const uint8_t none[16];
+    prefixes[0] = m13_prefix_host4(address);
+    if (!memcmp(address6, none, sizeof none))
+        return 1;
+    prefixes[1] = m13_prefix_host6(address6);
+    return 2;
+}
+
 /* Whoever was this node, or has an address of its, gives way: the roster says that both are its. */
 static void release_holders(struct m13_peers *peers, struct m13_aead *aead, uint16_t slot,
                             const uint8_t fingerprint[32], const struct m13_prefix *prefixes,

@@ -12,6 +12,7 @@
 #include <stdbool.h>
 #include <stdint.h>
 
+#include "channel.h"
 #include "directory.h"
 #include "endpoint.h"
 #include "frag.h"
@@ -27,7 +28,7 @@
 #define M13_PEERS_NO_COOKIE_MAX      8 /* §4.5: the separate budget of v1 peers */
 #define M13_PEERS_PENDING_PER_SOURCE 8 /* §4.5: the limit per source */
 #define M13_PEER_NONE                M13_MAP_NONE
-#define M13_PEER_PREFIXES_MAX        1 /* its tunnel address */
+#define M13_PEER_PREFIXES_MAX        (2 + M13_CHANNEL_PREFIXES_MAX) /* addresses, and behind them */
 #define M13_PEERS_PREFIXES_MAX       (M13_PEERS_ESTABLISHED_MAX * M13_PEER_PREFIXES_MAX)
 #define M13_SESSION_OVERLAP_NS       5000000000ull /* §5: a replaced key still receives for 5 s */
 
@@ -93,6 +94,7 @@ struct m13_peer {
     bool feedback; /* agreed by CONFIG */
     uint64_t handshakes;
     uint8_t prefix_bits;
+    uint8_t tunnel_address6[16]; /* zero: none */
     uint8_t prefix_count;
     struct m13_prefix prefixes[M13_PEER_PREFIXES_MAX]; /* inner addresses that are its own */
     uint8_t fingerprint[32];
@@ -164,6 +166,11 @@ void m13_peers_move(struct m13_peers *peers, uint16_t slot, const struct m13_end
  * One given twice counts once; one that is another slot's stays with it. */
 void m13_peers_assign(struct m13_peers *peers, uint16_t slot, const struct m13_prefix *prefixes,
                       uint32_t count);
+
+/* Two addresses as prefixes of one host each: an IPv4 tunnel address, and an IPv6 one unless it is
+ * zero. Answers how many; prefixes holds two. */
+uint32_t m13_peer_own_prefixes(uint32_t address, const uint8_t address6[16],
+                               struct m13_prefix *prefixes);
 
 /* Gives a slot its identity and inner addresses, the first of which is its IPv4 tunnel address, and
  * counts it established. Whoever held the identity or one of the addresses before is released.

@@ -55,6 +55,7 @@ enum m13_stats_writer_index { M13_WRITER_WORKER, M13_WRITER_TUN, M13_WRITERS_WOR
     _(keepalives_sent, "sealed keepalives sent")                                                   \
     _(endpoint_changes, "peers that moved to another address")                                     \
     _(handed_on, "packets passed to the worker that has their peer")                               \
+    _(relayed_packets, "packets from node to node that the hub's kernel did not see")              \
     _(loops, "turns of the thread's loop")                                                         \
     _(sleeps, "times the thread went to sleep")
 

@@ -78,6 +78,7 @@ enum m13_wire_tlv {
     M13_TLV_PMTU_PROBE = 2,
     M13_TLV_PMTU_ACK = 3,
     M13_TLV_REKEY_REQUEST = 4,
+    M13_TLV_ROUTES = 5,
 };
 #define M13_WIRE_TLV_HEADER_BYTES 3
 
@@ -166,6 +167,17 @@ struct m13_wire_config {
     uint16_t keepalive_ms;
     uint8_t fec;      /* 0: off */
     uint8_t feedback; /* 0: off */
+    uint8_t node_address6[16];
+    uint8_t prefix6_bits; /* 0: no IPv6 */
+    uint8_t hub_address6[16];
+} __attribute__((packed));
+#define M13_WIRE_CONFIG_BYTES_MIN 15 /* without what came with IPv6: an older hub's */
+
+/* The value of the ROUTES TLV (§6) is a list of these, each with 4 or 16 bytes of address behind.
+ */
+struct m13_wire_route {
+    uint8_t family; /* 4 or 6 */
+    uint8_t bits;
 } __attribute__((packed));
 
 _Static_assert(sizeof(struct m13_wire_ethernet) == M13_WIRE_ETHERNET_BYTES, "Ethernet header");
@@ -177,7 +189,10 @@ _Static_assert(sizeof(struct m13_wire_udp) == 8, "UDP header");
 _Static_assert(sizeof(struct m13_wire_outer) == M13_WIRE_OUTER_BYTES, "outer headers");
 _Static_assert(sizeof(struct m13_wire_ipv6) == 40, "IPv6 header");
 _Static_assert(sizeof(struct m13_wire_outer6) == M13_WIRE_OUTER6_BYTES, "outer headers, IPv6");
-_Static_assert(sizeof(struct m13_wire_config) == 15, "CONFIG");
+_Static_assert(sizeof(struct m13_wire_config) == 48, "CONFIG");
+_Static_assert(sizeof(struct m13_wire_route) == 2, "an entry of ROUTES");
+_Static_assert(offsetof(struct m13_wire_config, node_address6) == M13_WIRE_CONFIG_BYTES_MIN,
+               "IPv6");
 _Static_assert(offsetof(struct m13_wire_header, tag) == 4, "tag");
 _Static_assert(offsetof(struct m13_wire_header, nonce_counter) == 20, "nonce");
 _Static_assert(offsetof(struct m13_wire_header, sequence) == M13_WIRE_SEALED_OFFSET, "sequence");
@@ -197,6 +212,17 @@ static inline void m13_wire_stamp(struct m13_wire_frame *frame, const uint8_t so
     frame->header.sequence = sequence;
     frame->header.flags = flags;
     frame->header.payload_bytes = payload_bytes;
+}
+
+/* Writes a TLV and answers its length; room for header and value. */
+static inline uint32_t m13_wire_put_tlv(uint8_t *out, enum m13_wire_tlv type, const void *value,
+                                        uint16_t value_bytes)
+{
+    out[0] = (uint8_t)type;
+    memcpy(out + 1, &value_bytes, sizeof value_bytes);
+    if (value_bytes)
+        memcpy(out + M13_WIRE_TLV_HEADER_BYTES, value, value_bytes);
+    return M13_WIRE_TLV_HEADER_BYTES + value_bytes;
 }
 
 /* Fragment count of a message, in chunks of that size. */

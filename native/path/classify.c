@@ -13,6 +13,8 @@ static void classify(struct m13_path *path, struct m13_packet *packet)
         m13_drop(path, packet, M13_DROP_unexpected_flags);
     else if (flags & M13_FLAG_CONTROL)
         packet->verdict = M13_TO_CONTROL;
+    else if (!flags && path->config.relay)
+        packet->verdict = M13_TO_RELAY;
     else
         m13_drop(path, packet, M13_DROP_unexpected_flags);
 }

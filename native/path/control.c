@@ -61,57 +61,9 @@ void m13_control_send(struct m13_path *path, struct m13_peer *peer, enum m13_wir
                           M13_WIRE_TLV_HEADER_BYTES + value_bytes, &index);
     if (!frame)
         return;
-    frame->payload[0] = (uint8_t)type;
-    memcpy(frame->payload + 1, &value_bytes, sizeof value_bytes);
-    if (value_bytes)
-        memcpy(frame->payload + M13_WIRE_TLV_HEADER_BYTES, value, value_bytes);
+    m13_wire_put_tlv(frame->payload, type, value, value_bytes);
     peer->last_sent_ns = path->now_ns;
     m13_control_finish(path, peer, peer->current, frame, index);
-}
-
-/* A packet that fills a tunnel's MTU shall fit one frame, and the underlays differ in what they
- * take from the link's. */
-static uint16_t mtu_towards(const struct m13_path *path, const struct m13_endpoint *endpoint)
-{
-    uint32_t overhead = m13_endpoint_overhead_bytes(m13_endpoint_kind(endpoint));
-    uint32_t room = path->config.link_mtu_bytes > overhead + M13_TUNNEL_MTU_MIN
-                        ? path->config.link_mtu_bytes - overhead
-                        : M13_TUNNEL_MTU_MIN;
-    return room < path->config.mtu_bytes ? (uint16_t)room : path->config.mtu_bytes;
-}
-
-void m13_control_send_config(struct m13_path *path, struct m13_peer *peer)
-{
-    struct m13_wire_config config = {.prefix_bits = peer->prefix_bits,
-                                     .mtu_bytes = mtu_towards(path, &peer->endpoint),
-                                     .keepalive_ms = path->config.keepalive_ms,
-                                     .feedback = peer->feedback};
-    memcpy(config.node_address, &peer->tunnel_address, 4);
-    memcpy(config.hub_address, path->config.hub_tunnel_address, 4);
-    m13_control_send(path, peer, M13_TLV_CONFIG, &config, sizeof config);
-}
-
-/* Node: what the hub says goes, within what this protocol allows. */
-static bool apply_config(struct m13_path *path, struct m13_peer *peer, const uint8_t *value,
-                         uint32_t bytes)
-{
-    struct m13_wire_config config;
-    if (path->config.is_hub || bytes < sizeof config)
-        return false;
-    memcpy(&config, value, sizeof config);
-    if (config.prefix_bits > 32 || config.mtu_bytes < M13_TUNNEL_MTU_MIN ||
-        config.mtu_bytes > M13_TUNNEL_MTU_MAX || config.keepalive_ms < 10)
-        return false;
-    memcpy(&peer->tunnel_address, config.node_address, 4);
-    const struct m13_prefix own = m13_prefix_host4(peer->tunnel_address);
-    m13_peers_assign(&path->peers, peer->slot, &own, 1);
-    path->config.mtu_bytes = config.mtu_bytes;
-    m13_path_set_keepalive(path, config.keepalive_ms);
-    m13_feedback_agree(peer, config.feedback);
-    if (config.feedback)
-        m13_feedback_send(path, peer); /* the hub learns the RTT from its answer to our Finished */
-    m13_report_config(path, peer, &config);
-    return true;
 }
 
 void m13_control_receive(struct m13_path *path, struct m13_packet *packet)
@@ -139,7 +91,9 @@ void m13_control_receive(struct m13_path *path, struct m13_packet *packet)
         if (tlv[0] == M13_TLV_KEEPALIVE) {
             m13_stats_add(path->stats, M13_STAT_keepalives_received, 1);
             m13_feedback_after_keepalive(path, peer);
-        } else if (tlv[0] == M13_TLV_CONFIG && !apply_config(path, peer, value, bytes)) {
+        } else if (tlv[0] == M13_TLV_CONFIG && !m13_config_receive(path, peer, value, bytes)) {
+            break;
+        } else if (tlv[0] == M13_TLV_ROUTES && !m13_routes_receive(path, peer, value, bytes)) {
             break;
         } else if (tlv[0] == M13_TLV_REKEY_REQUEST && !path->config.is_hub) {
             peer->rekey_requested = true;

@@ -81,7 +81,7 @@ static void finished(struct m13_path *path, struct m13_peer *peer,
     } else if (handshake->phase == M13_HANDSHAKE_CONFIRMED &&
                path->now_ns - handshake->answered_ns >= M13_HELLO_INTERVAL_NS) {
         handshake->answered_ns = path->now_ns; /* the node has not seen CONFIG */
-        m13_control_send_config(path, peer);
+        m13_config_send(path, peer);
     } else if (handshake->phase != M13_HANDSHAKE_FINISHED) {
         m13_stats_drop(path->stats, M13_DROP_handshake_message);
     }
@@ -159,20 +159,51 @@ void m13_hub_fragment(struct m13_path *path, struct m13_packet *packet)
     }
 }
 
+/* A node's IPv6 address: the roster's, or in the hub's IPv6 subnet the host number it has in the
+ * IPv4 one. Zero when there is no such subnet. */
+static void place6(const struct m13_path *path, const struct m13_channel_established *answer,
+                   uint8_t address6[16])
+{
+    static const uint8_t none[16];
+    memset(address6, 0, 16);
+    if (!path->config.prefix6_bits)
+        return;
+    memcpy(address6, answer->tunnel_address6, 16);
+    if (memcmp(address6, none, sizeof none) != 0)
+        return;
+    memcpy(address6, path->config.hub_tunnel_address6, 16);
+    /* the hub's own host number is the last of its IPv4 address, so only those bits differ */
+    uint32_t host_mask =
+        answer->address_prefix_bits < 32 ? 0xFFFFFFFFu >> answer->address_prefix_bits : 0;
+    for (uint32_t i = 0; i < 4; i++) {
+        uint8_t mask = (uint8_t)(host_mask >> (24 - 8 * i));
+        address6[12 + i] =
+            (uint8_t)((address6[12 + i] & ~mask) | (answer->tunnel_address[i] & mask));
+    }
+}
+
 static void establish(struct m13_path *path, struct m13_peer *peer,
                       const struct m13_channel_established *answer)
 {
     uint32_t tunnel_address;
     bool renewed = peer->current != NULL;
     memcpy(&tunnel_address, answer->tunnel_address, 4);
-    const struct m13_prefix own = m13_prefix_host4(tunnel_address);
-    if (!m13_peers_establish(&path->peers, &path->aead, peer->slot, answer->fingerprint, &own, 1)) {
+    struct m13_prefix prefixes[M13_PEER_PREFIXES_MAX];
+    uint8_t address6[16];
+    place6(path, answer, address6);
+    uint32_t count = m13_peer_own_prefixes(tunnel_address, address6, prefixes);
+    for (uint32_t i = 0; i < answer->prefix_count && i < M13_CHANNEL_PREFIXES_MAX; i++)
+        if (m13_prefix_is_valid(&answer->prefixes[i]))
+            prefixes[count++] = answer->prefixes[i];
+    if (!m13_peers_establish(&path->peers, &path->aead, peer->slot, answer->fingerprint, prefixes,
+                             count)) {
         m13_stats_drop(path->stats, M13_DROP_no_peer_slot);
         return;
     }
     memcpy(peer->name, answer->name, sizeof peer->name);
     peer->name[sizeof peer->name - 1] = 0;
     peer->prefix_bits = answer->address_prefix_bits;
+    memcpy(peer->tunnel_address6, address6, sizeof peer->tunnel_address6);
     struct m13_session *session = m13_handshake_install(path, peer, answer);
     if (!session) {
         m13_peers_release(&path->peers, &path->aead, peer->slot);
@@ -187,7 +218,7 @@ static void establish(struct m13_path *path, struct m13_peer *peer,
     if (!renewed && m13_peers_returned(&path->peers, peer->fingerprint))
         m13_stats_add(path->stats, M13_STAT_reconnects, 1);
     m13_feedback_agree(peer, path->config.feedback);
-    m13_control_send_config(path, peer);
+    m13_config_send(path, peer);
     m13_report_event(path, M13_EVENT_ESTABLISHED, peer, renewed, NULL);
 }
 

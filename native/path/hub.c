@@ -107,6 +107,28 @@ bool m13_hub_command(struct m13_hub *hub, const struct m13_command *command)
     return true;
 }
 
+void m13_hub_report(struct m13_hub *hub)
+{
+    struct m13_stats_writer *stats = hub->path.stats;
+    m13_stats_gauge(stats, M13_GAUGE_slab_free, hub->slab.count_free);
+    m13_stats_gauge(stats, M13_GAUGE_slab_count, hub->slab.count);
+    m13_stats_gauge(stats, M13_GAUGE_ring_to_tun, m13_ring_count(&hub->to_tun));
+    m13_stats_gauge(stats, M13_GAUGE_ring_from_tun, m13_ring_count(&hub->from_tun));
+    m13_stats_gauge(stats, M13_GAUGE_ring_frames_to_tun, m13_ring_count(&hub->frames_to_tun));
+    m13_stats_gauge(stats, M13_GAUGE_ring_frames_from_tun, m13_ring_count(&hub->frames_from_tun));
+    m13_stats_gauge(stats, M13_GAUGE_scheduler_critical, m13_ring_count(&hub->sched.critical));
+    m13_stats_gauge(stats, M13_GAUGE_scheduler_bulk, m13_ring_count(&hub->sched.bulk));
+    m13_stats_gauge(stats, M13_GAUGE_fill_outstanding, hub->fill_outstanding);
+    m13_stats_gauge(stats, M13_GAUGE_transmit_outstanding, hub->transmit_outstanding);
+    m13_stats_gauge(stats, M13_GAUGE_tun_outstanding,
+                    hub->to_tun_outstanding + hub->from_tun_outstanding);
+    m13_stats_gauge(stats, M13_GAUGE_ring_to_tun_peak, hub->to_tun_peak);
+    m13_stats_gauge(stats, M13_GAUGE_ring_from_tun_peak, hub->from_tun_peak);
+    m13_stats_gauge(stats, M13_GAUGE_scheduler_peak, hub->scheduler_peak);
+    m13_stats_gauge(stats, M13_GAUGE_fill_least, hub->fill_least);
+    m13_report_peers(&hub->path);
+}
+
 static void settle_ring(struct m13_hub *hub, struct m13_ring *ring, bool packets)
 {
     struct m13_tun_packet packet;

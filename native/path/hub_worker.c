@@ -93,14 +93,33 @@ static void pass_to_tun(struct m13_hub *hub, const struct m13_tun_packet *packet
         m13_doorbell_ring(&hub->tun_bell);
 }
 
+/* Every TO_NETWORK packet of the vector, once it is sealed. */
+static void queue_sealed(struct m13_hub *hub)
+{
+    for (uint32_t i = 0; i < hub->vector.count; i++) {
+        struct m13_packet *packet = &hub->vector.packets[i];
+        if (packet->verdict != M13_TO_NETWORK)
+            continue;
+        packet->verdict = M13_KEPT;
+        queue_frame(hub, &hub->path.peers.slots[packet->peer].endpoint, packet->frame,
+                    packet->bytes, false);
+    }
+}
+
 static void deliver(struct m13_hub *hub)
 {
     struct m13_tun_packet to_tun[M13_VECTOR_PACKETS];
     uint8_t origin[M13_VECTOR_PACKETS];
     uint32_t count = 0;
+    bool relayed = false;
     for (uint32_t i = 0; i < hub->vector.count; i++) {
         struct m13_packet *packet = &hub->vector.packets[i];
-        if (packet->verdict == M13_TO_TUN && m13_deliver_check(&hub->path, packet)) {
+        bool is_data = packet->verdict == M13_TO_TUN || packet->verdict == M13_TO_RELAY;
+        if (is_data && !m13_deliver_check(&hub->path, packet))
+            continue;
+        if (is_data && hub->path.config.relay && m13_relay(&hub->path, packet)) {
+            relayed = true;
+        } else if (is_data) {
             origin[count] = (uint8_t)i;
             to_tun[count++] = (struct m13_tun_packet){
                 .frame = packet->index,
@@ -116,6 +135,10 @@ static void deliver(struct m13_hub *hub)
     }
     if (count)
         pass_to_tun(hub, to_tun, origin, count);
+    if (relayed) {
+        m13_seal(&hub->path, &hub->vector);
+        queue_sealed(hub);
+    }
     m13_goodbye_settle(&hub->path);
 }
 
@@ -245,14 +268,7 @@ void m13_hub_send_inner(struct m13_hub *hub, const struct m13_tun_packet *packet
     cycles = stage_done(hub, M13_STAGE_collect, cycles);
     m13_seal(&hub->path, &hub->vector);
     cycles = stage_done(hub, M13_STAGE_seal, cycles);
-    for (uint32_t i = 0; i < count; i++) {
-        struct m13_packet *packet = &hub->vector.packets[i];
-        if (packet->verdict != M13_TO_NETWORK)
-            continue;
-        packet->verdict = M13_KEPT;
-        queue_frame(hub, &hub->path.peers.slots[packet->peer].endpoint, packet->frame,
-                    packet->bytes, false);
-    }
+    queue_sealed(hub);
     give_back(hub);
     (void)stage_done(hub, M13_STAGE_transmit, cycles);
 }
@@ -294,30 +310,7 @@ static void transmit(struct m13_hub *hub)
         m13_stats_drop(hub->path.stats, M13_DROP_send_failed);
 }
 
-/* --- time --------------------------------------------------------------------------------------
- */
-
-static void report_gauges(struct m13_hub *hub)
-{
-    struct m13_stats_writer *stats = hub->path.stats;
-    m13_stats_gauge(stats, M13_GAUGE_slab_free, hub->slab.count_free);
-    m13_stats_gauge(stats, M13_GAUGE_slab_count, hub->slab.count);
-    m13_stats_gauge(stats, M13_GAUGE_ring_to_tun, m13_ring_count(&hub->to_tun));
-    m13_stats_gauge(stats, M13_GAUGE_ring_from_tun, m13_ring_count(&hub->from_tun));
-    m13_stats_gauge(stats, M13_GAUGE_ring_frames_to_tun, m13_ring_count(&hub->frames_to_tun));
-    m13_stats_gauge(stats, M13_GAUGE_ring_frames_from_tun, m13_ring_count(&hub->frames_from_tun));
-    m13_stats_gauge(stats, M13_GAUGE_scheduler_critical, m13_ring_count(&hub->sched.critical));
-    m13_stats_gauge(stats, M13_GAUGE_scheduler_bulk, m13_ring_count(&hub->sched.bulk));
-    m13_stats_gauge(stats, M13_GAUGE_fill_outstanding, hub->fill_outstanding);
-    m13_stats_gauge(stats, M13_GAUGE_transmit_outstanding, hub->transmit_outstanding);
-    m13_stats_gauge(stats, M13_GAUGE_tun_outstanding,
-                    hub->to_tun_outstanding + hub->from_tun_outstanding);
-    m13_stats_gauge(stats, M13_GAUGE_ring_to_tun_peak, hub->to_tun_peak);
-    m13_stats_gauge(stats, M13_GAUGE_ring_from_tun_peak, hub->from_tun_peak);
-    m13_stats_gauge(stats, M13_GAUGE_scheduler_peak, hub->scheduler_peak);
-    m13_stats_gauge(stats, M13_GAUGE_fill_least, hub->fill_least);
-    m13_report_peers(&hub->path);
-}
+/* --- time ------------------------------------------------------------------------------------ */
 
 static void tick(struct m13_hub *hub)
 {
@@ -325,7 +318,7 @@ static void tick(struct m13_hub *hub)
         return;
     hub->next_tick_ns = hub->path.now_ns + hub->tick_ns;
     m13_hub_tick(&hub->path);
-    report_gauges(hub);
+    m13_hub_report(hub);
 }
 
 /* Sleeps until the network, the TUN thread, the handshake worker or the next tick wants a turn. */

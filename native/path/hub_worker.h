@@ -148,6 +148,9 @@ bool m13_hub_shared_waits(struct m13_hub *hub);
 /* The worker's turn with XDP's completion and fill rings; also fills them at creation. */
 void m13_hub_refill(struct m13_hub *hub);
 
+/* The worker's gauges, and telemetry rows of its peers. */
+void m13_hub_report(struct m13_hub *hub);
+
 /* After both threads returned: takes every frame back and returns how many are unaccounted for;
  * anything but 0 is a leak. */
 uint32_t m13_hub_settle(struct m13_hub *hub);

@@ -46,7 +46,7 @@ static void accept(struct m13_path *path, struct m13_packet *packet)
             m13_endpoint_kind(&peer->endpoint) != m13_endpoint_kind(&packet->source);
         m13_peers_move(&path->peers, packet->peer, &packet->source);
         if (is_other_kind && path->config.is_hub)
-            m13_control_send_config(path, peer); /* its MTU is another */
+            m13_config_send(path, peer); /* its MTU is another */
         m13_stats_add(path->stats, M13_STAT_endpoint_changes, 1);
         m13_report_event(path, M13_EVENT_MOVED, peer, 0, NULL);
     }

@@ -37,6 +37,7 @@ enum m13_verdict {
     M13_TO_OPEN,      /* sealed, the session to open it with is known */
     M13_TO_CLASSIFY,  /* authentic */
     M13_TO_TUN,       /* tunnel data, towards the kernel */
+    M13_TO_RELAY,     /* hub: data for another node and nobody else */
     M13_TO_CONTROL,   /* sealed control */
     M13_TO_REGISTER,  /* clear registration, keepalive or echo */
     M13_TO_HANDSHAKE, /* clear handshake fragment */
@@ -89,8 +90,11 @@ struct m13_event {
     uint16_t keepalive_ms;
     uint8_t prefix_bits;
     uint8_t handshake_version;
-    uint8_t endpoint_kind; /* enum m13_endpoint_kind */
-    uint32_t bytes;        /* of the dumped frame */
+    uint8_t endpoint_kind;       /* enum m13_endpoint_kind */
+    uint8_t tunnel_address6[16]; /* zero: none */
+    uint8_t hub_address6[16];
+    uint8_t prefix6_bits;
+    uint32_t bytes; /* of the dumped frame */
     uint8_t fingerprint[32];
     char name[32];
     uint8_t dump[M13_EVENT_DUMP_BYTES];
@@ -129,11 +133,14 @@ struct m13_path_config {
     bool hexdump;
     bool large_udp;            /* the TUN takes and gives large UDP packets */
     uint16_t worker;           /* hub: which of its workers, from 0 */
+    bool relay;                /* hub: packets between nodes do not pass the kernel */
     bool echo;                 /* node: send tunnel packets back instead of delivering them */
     bool feedback;             /* hub: peers report what arrives, and are told */
     uint8_t handshake_version; /* node: 1 or 2 */
     uint8_t mac[6];            /* source MAC of our frames */
     uint8_t hub_tunnel_address[4];
+    uint8_t hub_tunnel_address6[16];
+    uint8_t prefix6_bits; /* hub: of the IPv6 subnet; 0: none */
     uint16_t mtu_bytes;
     uint16_t link_mtu_bytes; /* hub: of the network interface */
     uint16_t keepalive_ms;
@@ -216,11 +223,17 @@ void m13_parse(struct m13_path *path, struct m13_vector *vector);
 /* Replay window, AEAD in one batch, window again. TO_OPEN becomes TO_CLASSIFY or DROPPED. */
 void m13_open(struct m13_path *path, struct m13_vector *vector);
 
-/* TO_CLASSIFY becomes TO_TUN, TO_CONTROL, DONE or DROPPED. */
+/* TO_CLASSIFY becomes TO_TUN, TO_RELAY, TO_CONTROL, DONE or DROPPED. */
 void m13_classify(struct m13_path *path, struct m13_vector *vector);
 
-/* Checks the inner packet of a TO_TUN packet against its peer; true when it may be delivered. */
+/* Checks the inner packet of a TO_TUN or TO_RELAY packet against its peer; true when it may be
+ * delivered. */
 bool m13_deliver_check(struct m13_path *path, struct m13_packet *packet);
+
+/* Hub with config.relay, after deliver_check: a packet for another node becomes TO_NETWORK, for
+ * that node, its TTL or hop limit one less. True when it is not the TUN's: TO_NETWORK or DROPPED.
+ */
+bool m13_relay(struct m13_path *path, struct m13_packet *packet);
 
 /* Consumes a TO_CONTROL, TO_REGISTER or TO_HANDSHAKE packet: DONE or DROPPED afterwards. */
 void m13_control_receive(struct m13_path *path, struct m13_packet *packet);
@@ -261,7 +274,15 @@ void m13_control_finish(struct m13_path *path, struct m13_peer *peer, struct m13
 /* Seals and sends TLVs to a peer with a session. */
 void m13_control_send(struct m13_path *path, struct m13_peer *peer, enum m13_wire_tlv type,
                       const void *value, uint16_t value_bytes);
-void m13_control_send_config(struct m13_path *path, struct m13_peer *peer);
+/* What of the tunnel's MTU an underlay leaves towards an endpoint. */
+uint16_t m13_config_mtu(const struct m13_path *path, const struct m13_endpoint *endpoint);
+/* Hub: CONFIG, and ROUTES when there are networks behind the node. */
+void m13_config_send(struct m13_path *path, struct m13_peer *peer);
+/* Node: takes over what the hub says, as far as this protocol allows; false when it does not. */
+bool m13_config_receive(struct m13_path *path, struct m13_peer *peer, const uint8_t *value,
+                        uint32_t bytes);
+bool m13_routes_receive(struct m13_path *path, struct m13_peer *peer, const uint8_t *value,
+                        uint32_t bytes);
 /* Keepalives due, key overlaps over, peers lost. Once a tick per peer. */
 void m13_control_tick(struct m13_path *path, struct m13_peer *peer);
 

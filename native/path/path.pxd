@@ -33,6 +33,9 @@ cdef extern from "path.h" nogil:
         uint8_t prefix_bits
         uint8_t handshake_version
         uint8_t endpoint_kind
+        uint8_t tunnel_address6[16]
+        uint8_t hub_address6[16]
+        uint8_t prefix6_bits
         uint32_t bytes
         uint8_t fingerprint[32]
         char name[32]
@@ -76,11 +79,14 @@ cdef extern from "path.h" nogil:
         bint hexdump
         bint large_udp
         uint16_t worker
+        bint relay
         bint echo
         bint feedback
         uint8_t handshake_version
         uint8_t mac[6]
         uint8_t hub_tunnel_address[4]
+        uint8_t hub_tunnel_address6[16]
+        uint8_t prefix6_bits
         uint16_t mtu_bytes
         uint16_t link_mtu_bytes
         uint16_t keepalive_ms

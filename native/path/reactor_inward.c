@@ -2,6 +2,7 @@
  * as large packets made of pieces of them. */
 #include <errno.h>
 
+#include "inner.h"
 #include "reactor.h"
 
 #define RETRY_NS (20 * M13_MILLISECOND_NS)
@@ -148,10 +149,22 @@ static void echo(struct m13_reactor *reactor, const struct m13_packet *packet)
     if (!frame)
         return;
     memcpy(frame->payload, packet->frame->payload, bytes);
-    const struct m13_wire_ipv4 *asked = (const void *)packet->frame->payload;
-    struct m13_wire_ipv4 *ip = (void *)frame->payload;
-    ip->source = asked->destination;
-    ip->destination = asked->source;
+    m13_inner_swap_ends(frame->payload);
+}
+
+/* A packet for another node joins that one's train. */
+static void send_relayed(struct m13_reactor *reactor, struct m13_packet *packet)
+{
+    uint32_t bytes = packet->frame->header.payload_bytes;
+    if (packet->verdict != M13_TO_NETWORK)
+        return;
+    struct m13_wire_frame *frame = m13_reactor_append(reactor, bytes, packet);
+    if (!frame) {
+        m13_drop(&reactor->path, packet, M13_DROP_queue_full);
+        return;
+    }
+    memcpy(frame->payload, packet->frame->payload, bytes);
+    packet->verdict = M13_DONE;
 }
 
 static void dispatch(struct m13_reactor *reactor)
@@ -159,9 +172,12 @@ static void dispatch(struct m13_reactor *reactor)
     struct m13_path *path = &reactor->path;
     for (uint32_t i = 0; i < reactor->inward.count; i++) {
         struct m13_packet *packet = &reactor->inward.packets[i];
-        if (packet->verdict == M13_TO_TUN && m13_deliver_check(path, packet)) {
-            if (!path->config.echo)
-                continue;
+        bool is_data = packet->verdict == M13_TO_TUN || packet->verdict == M13_TO_RELAY;
+        if (is_data && !m13_deliver_check(path, packet))
+            continue;
+        if (is_data && path->config.relay && m13_relay(path, packet)) {
+            send_relayed(reactor, packet);
+        } else if (is_data && path->config.echo) {
             echo(reactor, packet);
             packet->verdict = M13_DONE;
         } else if (packet->verdict == M13_TO_CONTROL) {

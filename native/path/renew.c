@@ -10,7 +10,7 @@ void m13_hub_renew(struct m13_path *path, const struct m13_command *command)
     if (command->kind == M13_COMMAND_RENEW)
         m13_control_send(path, peer, M13_TLV_REKEY_REQUEST, NULL, 0);
     else
-        m13_control_send_config(path, peer);
+        m13_config_send(path, peer);
 }
 
 bool m13_hub_ask_renew(struct m13_path *path, enum m13_command_kind kind, uint32_t slot,

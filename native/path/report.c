@@ -31,6 +31,7 @@ static struct m13_event describe(const struct m13_path *path, enum m13_event_kin
                               .prefix_bits = peer->prefix_bits};
     fill_endpoint(&event, &peer->endpoint);
     memcpy(event.tunnel_address, &peer->tunnel_address, 4);
+    memcpy(event.tunnel_address6, peer->tunnel_address6, 16);
     memcpy(event.fingerprint, peer->fingerprint, sizeof event.fingerprint);
     memcpy(event.name, peer->name, sizeof event.name);
     event.handshake_version = peer->current ? peer->current->version : 0;
@@ -55,6 +56,8 @@ void m13_report_config(struct m13_path *path, const struct m13_peer *peer,
     event.mtu_bytes = config->mtu_bytes;
     event.keepalive_ms = config->keepalive_ms;
     memcpy(event.hub_address, config->hub_address, 4);
+    memcpy(event.hub_address6, config->hub_address6, 16);
+    event.prefix6_bits = config->prefix6_bits;
     push(path, &event);
 }
 

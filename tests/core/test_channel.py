@@ -244,9 +244,11 @@ def test_two_processes_exchange_twenty_thousand_messages(link):
 
 def test_established_and_refused_survive_packing():
     fields = (2, 24, bytes([10, 13, 0, 2]), bytes(32), b"s" * 32, b"r" * 32, "alpha", b"\3" * 4628)
+    networks = ((bytes([10, 7, 0, 0]), 16), (b"\xfd" + bytes(15), 8))
+    fields += (b"\xfd" + bytes(14) + b"\2", networks)
     packed = channel.pack_established(*fields)
     assert channel.unpack_established(packed) == fields
-    assert len(packed) == 136 + 4628
+    assert len(packed) == 440 + 4628
     assert struct.unpack_from("4B4s32s32s32s32s", packed)[4] == fields[2]
     refused = channel.pack_refused(channel.NOT_ADMITTED, b"f" * 32)
     assert refused == bytes([2]) + b"f" * 32
@@ -259,3 +261,11 @@ def test_established_refuses_fields_of_the_wrong_size(field):
     fields[field] = "x" * 33 if field == 6 else bytes(31)
     with pytest.raises(ValueError, match="bytes"):
         channel.pack_established(*fields)
+
+
+def test_established_refuses_more_prefixes_than_it_has_room_for():
+    fields = (2, 24, bytes(4), bytes(32), bytes(32), bytes(32), "alpha", b"", bytes(16))
+    networks = [(bytes([10, n, 0, 0]), 16) for n in range(channel.PREFIXES_MAX + 1)]
+    assert len(channel.unpack_established(channel.pack_established(*fields, networks[1:]))[9]) == 16
+    with pytest.raises(ValueError, match="prefixes"):
+        channel.pack_established(*fields, networks)

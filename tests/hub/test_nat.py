@@ -17,7 +17,7 @@ from m13.host.tun import Tun
 device = Tun("m13t0", 1280)
 device.add_address("10.13.0.1", 24)
 device.up()
-nat.enable(journal, "m13t0", ipaddress.IPv4Network("10.13.0.0/24"))
+nat.enable(journal, "m13t0", nat.Subnets(ipaddress.IPv4Network("10.13.0.0/24")))
 """
 
 # Puts an IPv4 packet into the TUN, as from a node, and reads what the kernel gives back.
@@ -33,7 +33,7 @@ from m13.host.tun import Tun
 with Tun("m13t0", 1280) as device, Journal.open("test", "m13t0") as journal:
     device.add_address("10.13.0.1", 24)
     device.up()
-    nat.enable(journal, "m13t0", ipaddress.IPv4Network("10.13.0.0/24"))
+    nat.enable(journal, "m13t0", nat.Subnets(ipaddress.IPv4Network("10.13.0.0/24")))
     def exchange(packet):
         os.write(device.fd, bytes(packet))
         if not select.select([device.fd], [], [], 2)[0]:
@@ -123,7 +123,7 @@ def test_every_interface_name_has_its_own_valid_table(tmp_path: Path, tun: str) 
     body = f"""
     import ipaddress
     from hub import nat
-    nat.enable(journal, {tun!r}, ipaddress.{ipaddress.IPv4Network("10.13.0.0/24")!r})
+    nat.enable(journal, {tun!r}, nat.Subnets(ipaddress.{ipaddress.IPv4Network("10.13.0.0/24")!r}))
     """
     with Namespace(tmp_path, "nat") as hub:
         before = hub.picture()
