@@ -16,6 +16,7 @@ from pyroute2 import IPRoute, netns
 from m13.host import firewall
 
 RT_TABLE_LOCAL = 255  # rtnetlink(7)
+RTM_F_CLONED = 0x200  # rtnetlink(7)
 
 CLONE_NEWNET = 0x40000000
 STOP_S = 5
@@ -118,7 +119,7 @@ class Namespace:
             return {
                 "links": {m.get_attr("IFLA_IFNAME"): _plain(m) for m in netlink.get_links()},
                 "addresses": _sorted(netlink.get_addr()),
-                "routes": _sorted(netlink.get_routes()),
+                "routes": _sorted(m for m in netlink.get_routes() if not _is_cached(m)),
                 "rules": _sorted(netlink.get_rules()),
                 "queueing": _sorted(netlink.get_qdiscs()),
                 "firewall": firewall.run("list ruleset"),
@@ -214,6 +215,11 @@ def _plain(message: Any) -> str:
         name: value for name, value in message.get("attrs", []) if name not in FLEETING_ATTRIBUTES
     }
     return repr((sorted(fields.items(), key=str), sorted(attributes.items(), key=str)))
+
+
+def _is_cached(route: Any) -> bool:
+    """What the kernel learned by ICMP, such as a path MTU, and forgets by itself."""
+    return bool(route["flags"] & RTM_F_CLONED)
 
 
 def _sorted(messages: Any) -> list[str]:

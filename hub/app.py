@@ -112,15 +112,16 @@ def underlay_kind(facts: nic.Nic) -> int:
 
 
 def with_mtu(settings: Settings, facts: nic.Nic) -> Settings:
-    """Unless told, no more than the smallest headers of the interface's addresses leave; a node
-    that comes another way is told of less by CONFIG."""
+    """Unless told, no more than the smallest headers of the interface's addresses leave, or the
+    least there is, which then crosses in pieces; a node that comes another way is told of less by
+    CONFIG."""
     room = facts.mtu - overhead_bytes(underlay_kind(facts))
-    if room < max(settings.mtu, MTU_MIN):
+    if settings.mtu > room:
         raise UsageError(
-            f"--mtu {settings.mtu or MTU_MIN} does not fit {settings.interface}, whose MTU"
+            f"--mtu {settings.mtu} does not fit {settings.interface}, whose MTU"
             f" {facts.mtu} leaves {room}"
         )
-    mtu = settings.mtu or min(MTU_DEFAULT, room)
+    mtu = settings.mtu or max(MTU_MIN, min(MTU_DEFAULT, room))
     return replace(settings, mtu=mtu, link_mtu=min(facts.mtu, LINK_MTU_MAX))
 
 
@@ -351,6 +352,8 @@ class RunningHub:
         elif event.kind == events.MOVED:
             log.info("%s (%s) moved to %s", event.name, inner, place)
             self.plane.follow(event)
+        elif event.kind == events.PATH:
+            log.info("path to %s (%s) carries %d bytes", event.name, inner, event.frame_bytes)
         elif event.kind == events.LOST:
             self._say_lost(event, f"{event.name} ({inner})", place)
             self.admitted.forget_session(event)

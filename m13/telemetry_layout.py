@@ -124,6 +124,7 @@ def _peer(slot: int, row: np.ndarray, now_ns: int) -> Snapshot:
         "state": _state(row["state"]),
         "endpoint": endpoint.place(*where),
         "tunnel_address": socket.inet_ntop(socket.AF_INET, row["tunnel_address"].tobytes()),
+        "path_mtu_bytes": int(row["path_mtu_bytes"]),
         "received_packets": int(row["received_packets"]),
         "received_bytes": int(row["received_bytes"]),
         "sent_packets": int(row["sent_packets"]),

@@ -6,6 +6,7 @@ REFUSED: int
 MOVED: int
 CONFIG: int
 FRAME: int
+PATH: int
 LOST_EXPELLED: int
 LOST_GOODBYE: int
 MTU_MIN: int

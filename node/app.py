@@ -251,6 +251,8 @@ class RunningNode:
             log.info("%s with %s, v%d", what, self._hub(), event.handshake_version)
         elif event.kind == events.CONFIG:
             self._configure(event)
+        elif event.kind == events.PATH:
+            log.info("path to the hub carries %d bytes", event.frame_bytes)
         elif event.kind == events.LOST and event.detail == events.LOST_GOODBYE:
             self.console.note_loss()
             log.warning("hub %s ended the session; trying again, nothing leaves", self._hub())

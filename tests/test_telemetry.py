@@ -57,6 +57,7 @@ void fill(struct m13_stats_page *page, uint64_t now_ns)
     peer->loss_per_million = 7;
     peer->lost_frames = 8;
     peer->missing_frames = 9;
+    peer->path_mtu_bytes = 1280;
     peer->last_heard_ns = now_ns - 500000000ull;
     peer->handshakes = 5;
     memset(peer->fingerprint, 0xff, 32);
@@ -137,6 +138,7 @@ def test_what_c_writes_is_read_by_name(directory: Path, writer: ctypes.CDLL) -> 
         "state": "Handshaking",
         "endpoint": "192.0.2.1:4433",
         "tunnel_address": "10.13.0.2",
+        "path_mtu_bytes": 1280,
         "received_packets": 1,
         "received_bytes": 2,
         "sent_packets": 3,

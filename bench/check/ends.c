@@ -41,6 +41,7 @@ static void install(struct m13_path *path)
                                      path->now_ns),
                    "no session");
     m13_peer_promote(peer, &path->aead, session, path->now_ns);
+    peer->whole_bytes_max = MTU_BYTES; /* as probes would have found on an ordinary path */
 }
 
 void end_open(struct end *end, bool is_hub)

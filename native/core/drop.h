@@ -35,6 +35,7 @@
     _(worker_ring_full, "ring to the worker that has the peer is full")                            \
     _(queue_full, "scheduler queue is full")                                                       \
     _(no_frame, "the slab had no frame")                                                           \
+    _(link_mtu, "larger than the network interface takes")                                         \
     _(send_failed, "the kernel refused a datagram")                                                \
     _(feedback, "report of arrivals that cannot be true")                                          \
     _(stale_fin, "FIN under another key than the session's present one")                           \

@@ -3,26 +3,31 @@
 
 #include <string.h>
 
-void m13_frag_init(struct m13_frag *frag, uint8_t *arena)
+void m13_frag_init(struct m13_frag *frag, uint8_t *arena, uint32_t slot_count,
+                   uint32_t message_bytes)
 {
-    memset(frag, 0, sizeof *frag);
-    frag->arena = arena;
+    *frag = (struct m13_frag){.slots = (void *)arena,
+                              .messages = arena + slot_count * sizeof(struct m13_frag_slot),
+                              .slot_count = slot_count,
+                              .message_bytes = message_bytes};
 }
 
 void m13_frag_reset(struct m13_frag *frag)
 {
-    memset(frag->slots, 0, sizeof frag->slots);
+    if (frag->is_used)
+        memset(frag->slots, 0, frag->slot_count * sizeof *frag->slots);
+    frag->is_used = false;
 }
 
-static struct m13_frag_slot *find_or_claim(struct m13_frag *frag, uint16_t id, uint8_t flags,
+static struct m13_frag_slot *find_or_claim(struct m13_frag *frag, uint16_t id, uint64_t context,
                                            uint64_t now_ns)
 {
     struct m13_frag_slot *claim = &frag->slots[0];
-    for (uint32_t i = 0; i < M13_FRAG_SLOTS; i++) {
+    for (uint32_t i = 0; i < frag->slot_count; i++) {
         struct m13_frag_slot *slot = &frag->slots[i];
         if (slot->total && now_ns - slot->first_ns > M13_FRAG_STALE_NS)
             slot->total = 0;
-        if (slot->total && slot->id == id && slot->flags == flags)
+        if (slot->total && slot->id == id && slot->context == context)
             return slot;
         if (claim->total && (!slot->total || slot->first_ns < claim->first_ns))
             claim = slot;
@@ -51,7 +56,7 @@ static bool fits(const struct m13_frag_slot *slot, const struct m13_wire_fragmen
     return true;
 }
 
-enum m13_frag_verdict m13_frag_feed(struct m13_frag *frag, uint8_t flags, const uint8_t *payload,
+enum m13_frag_verdict m13_frag_feed(struct m13_frag *frag, uint64_t context, const uint8_t *payload,
                                     uint32_t payload_bytes, uint64_t now_ns,
                                     struct m13_frag_message *out)
 {
@@ -62,32 +67,34 @@ enum m13_frag_verdict m13_frag_feed(struct m13_frag *frag, uint8_t flags, const 
     if (!header.total || header.total > M13_FRAGMENT_TOTAL_MAX || header.index >= header.total ||
         (!header.index && header.offset) || !header.bytes ||
         header.bytes > payload_bytes - sizeof header ||
-        (uint32_t)header.offset + header.bytes > M13_FRAGMENT_MESSAGE_BYTES)
+        (uint32_t)header.offset + header.bytes > frag->message_bytes)
         return M13_FRAG_REFUSED;
 
-    struct m13_frag_slot *slot = find_or_claim(frag, header.id, flags, now_ns);
+    frag->is_used = true;
+    struct m13_frag_slot *slot = find_or_claim(frag, header.id, context, now_ns);
     if (!slot->total)
         *slot = (struct m13_frag_slot){
-            .first_ns = now_ns, .id = header.id, .total = header.total, .flags = flags};
+            .first_ns = now_ns, .id = header.id, .total = header.total, .context = context};
     if (slot->total != header.total || !fits(slot, &header))
         return M13_FRAG_REFUSED;
-    uint16_t bit = (uint16_t)(1u << header.index);
+    uint32_t bit = 1u << header.index;
     if (slot->received & bit)
         return slot->offset[header.index] == header.offset &&
                        slot->bytes[header.index] == header.bytes
                    ? M13_FRAG_INCOMPLETE
                    : M13_FRAG_REFUSED;
 
-    uint8_t *message = frag->arena + (slot - frag->slots) * M13_FRAGMENT_MESSAGE_BYTES;
+    uint8_t *message = frag->messages + (slot - frag->slots) * (size_t)frag->message_bytes;
     memcpy(message + header.offset, payload + sizeof header, header.bytes);
     slot->offset[header.index] = header.offset;
     slot->bytes[header.index] = header.bytes;
     slot->received |= bit;
-    if (slot->received != (uint16_t)((1u << slot->total) - 1))
+    if (slot->received != (uint32_t)((1ull << slot->total) - 1))
         return M13_FRAG_INCOMPLETE;
     /* neighbours were checked pairwise: all chunks present means no gap */
     out->bytes = message;
     out->length = (uint32_t)slot->offset[slot->total - 1] + slot->bytes[slot->total - 1];
+    out->chunk_bytes = slot->bytes[0];
     slot->total = 0;
     return M13_FRAG_COMPLETE;
 }

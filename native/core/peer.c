@@ -6,6 +6,9 @@
 #include <stdlib.h>
 #include <string.h>
 
+#define FRAG_ARENA_BYTES   M13_FRAG_ARENA_BYTES(M13_FRAG_SLOTS, M13_FRAGMENT_MESSAGE_BYTES)
+#define TUNNEL_ARENA_BYTES M13_FRAG_ARENA_BYTES(M13_PEER_TUNNEL_SLOTS, M13_PEER_INNER_BYTES)
+
 int m13_peers_init(struct m13_peers *peers, uint32_t count, const uint64_t seed[2])
 {
     if (!count || count > M13_PEER_SLOTS)
@@ -13,12 +16,15 @@ int m13_peers_init(struct m13_peers *peers, uint32_t count, const uint64_t seed[
     memset(peers, 0, sizeof *peers);
     peers->count = count;
     peers->slots = aligned_alloc(alignof(struct m13_peer), count * sizeof(struct m13_peer));
-    peers->frag_arena = calloc(count, M13_FRAG_ARENA_BYTES);
+    peers->frag_arena = calloc(count, FRAG_ARENA_BYTES);
+    peers->tunnel_arena = calloc(count, TUNNEL_ARENA_BYTES);
     peers->message_arena = calloc(count, M13_FRAGMENT_MESSAGE_BYTES);
     int error = m13_prefix_table_init(&peers->prefixes, M13_PEERS_PREFIXES_MAX);
-    if (!peers->slots || !peers->frag_arena || !peers->message_arena || error) {
+    if (!peers->slots || !peers->frag_arena || !peers->tunnel_arena || !peers->message_arena ||
+        error) {
         free(peers->slots);
         free(peers->frag_arena);
+        free(peers->tunnel_arena);
         free(peers->message_arena);
         m13_prefix_table_fini(&peers->prefixes);
         memset(peers, 0, sizeof *peers);
@@ -29,7 +35,10 @@ int m13_peers_init(struct m13_peers *peers, uint32_t count, const uint64_t seed[
         struct m13_peer *peer = &peers->slots[slot];
         peer->slot = (uint16_t)slot;
         peer->handshake.message = peers->message_arena + slot * M13_FRAGMENT_MESSAGE_BYTES;
-        m13_frag_init(&peer->frag, peers->frag_arena + (size_t)slot * M13_FRAG_ARENA_BYTES);
+        m13_frag_init(&peer->frag, peers->frag_arena + slot * FRAG_ARENA_BYTES, M13_FRAG_SLOTS,
+                      M13_FRAGMENT_MESSAGE_BYTES);
+        m13_frag_init(&peer->tunnel_frag, peers->tunnel_arena + slot * TUNNEL_ARENA_BYTES,
+                      M13_PEER_TUNNEL_SLOTS, M13_PEER_INNER_BYTES);
     }
     memcpy(peers->secret.words, seed, sizeof peers->secret.words);
     m13_map_init(&peers->by_endpoint, seed[0]);
@@ -43,6 +52,7 @@ void m13_peers_fini(struct m13_peers *peers, struct m13_aead *aead)
         m13_peer_forget_sessions(&peers->slots[slot], aead);
     free(peers->slots);
     free(peers->frag_arena);
+    free(peers->tunnel_arena);
     free(peers->message_arena);
     m13_prefix_table_fini(&peers->prefixes);
     memset(peers, 0, sizeof *peers);
@@ -189,11 +199,13 @@ void m13_peers_release(struct m13_peers *peers, struct m13_aead *aead, uint16_t 
         note_departed(peers, peer->fingerprint);
     m13_peer_forget_sessions(peer, aead);
     m13_frag_reset(&peer->frag);
+    m13_frag_reset(&peer->tunnel_frag);
     uint8_t *message = peer->handshake.message;
-    struct m13_frag frag = peer->frag;
+    struct m13_frag frag = peer->frag, tunnel_frag = peer->tunnel_frag;
     memset(peer, 0, offsetof(struct m13_peer, sessions));
     peer->slot = slot;
     peer->frag = frag;
+    peer->tunnel_frag = tunnel_frag;
     peer->handshake.message = message;
 }
 

@@ -18,6 +18,7 @@
 #include "frag.h"
 #include "loss.h"
 #include "map.h"
+#include "pmtu.h"
 #include "prefix.h"
 #include "session.h"
 #include "stats.h"
@@ -30,6 +31,8 @@
 #define M13_PEER_NONE                M13_MAP_NONE
 #define M13_PEER_PREFIXES_MAX        (2 + M13_CHANNEL_PREFIXES_MAX) /* addresses, and behind them */
 #define M13_PEERS_PREFIXES_MAX       (M13_PEERS_ESTABLISHED_MAX * M13_PEER_PREFIXES_MAX)
+#define M13_PEER_TUNNEL_SLOTS        32            /* inner packets that are reassembled at once */
+#define M13_PEER_INNER_BYTES         3456          /* the largest of them */
 #define M13_SESSION_OVERLAP_NS       5000000000ull /* §5: a replaced key still receives for 5 s */
 
 _Static_assert(M13_PEER_NONE == M13_PREFIX_NONE, "one word for no slot");
@@ -52,7 +55,9 @@ struct m13_handshake {
     bool has_identity;  /* node: its ClientHello is ready */
     uint8_t cookie[16]; /* node: what the echo carried */
     uint8_t nonce[M13_HELLO_NONCE_BYTES];
-    uint16_t message_id; /* fragment id of the message: resends keep it */
+    uint16_t message_id;   /* fragment id of the message: resends keep it */
+    uint16_t chunk_bytes;  /* of its fragments */
+    uint8_t smaller_after; /* node: resends left before smaller ones are tried */
     uint32_t message_bytes;
     uint8_t *message; /* last message sent, for resending; M13_FRAGMENT_MESSAGE_BYTES */
     uint64_t started_ns;
@@ -68,6 +73,7 @@ struct m13_peer {
     uint32_t tunnel_address; /* network order; 0: none */
     uint8_t mac[6];          /* source MAC its frames carry */
     uint16_t slot;
+    uint16_t whole_bytes_max; /* the largest inner packet that one frame carries to it */
     struct m13_session *current;
     struct m13_session *next;     /* node: derived, waits for the hub's first frame under it */
     struct m13_session *previous; /* receives until retire_ns */
@@ -86,7 +92,11 @@ struct m13_peer {
     uint64_t sent_bytes;
     /* cold: handshake and identity */
     alignas(64) struct m13_handshake handshake;
-    struct m13_frag frag;
+    struct m13_frag frag;        /* of handshake messages, which come in the clear */
+    struct m13_frag tunnel_frag; /* of inner packets, all authentic */
+    struct m13_pmtu pmtu;
+    uint64_t tell_ns;         /* inner senders: when they may be told again of packets too big */
+    uint16_t path_told_bytes; /* frame size that was last reported, 0: none but the largest */
     struct m13_loss loss;
     uint64_t missing_before;   /* frames of its former keys that did not arrive */
     uint64_t reported_packets; /* data packets up to the last report */
@@ -116,6 +126,7 @@ struct m13_peers {
     uint32_t departed_next;
     uint64_t departed[M13_PEERS_DEPARTED_MAX];
     uint8_t *frag_arena;
+    uint8_t *tunnel_arena; /* the kernel gives its pages when they are touched */
     uint8_t *message_arena;
     struct m13_siphash_key secret; /* of endpoints' keys */
     struct m13_map by_endpoint;

@@ -23,6 +23,7 @@ const struct m13_stats_field m13_stats_fields[] = {
     PEER_ROW(port, "<u2") PEER_ROW(handshake_version, "u1") PEER_ROW(key_phase, "u1")
     PEER_ROW(tunnel_address, "(4,)u1") PEER_ROW(endpoint_kind, "u1") PEER_ROW(rtt_us, "<u4")
     PEER_ROW(loss_per_million, "<u4") PEER_ROW(lost_frames, "<u8") PEER_ROW(missing_frames, "<u8")
+    PEER_ROW(path_mtu_bytes, "<u4")
     PEER_ROW(received_packets, "<u8") PEER_ROW(received_bytes, "<u8")
     PEER_ROW(sent_packets, "<u8") PEER_ROW(sent_bytes, "<u8")
     PEER_ROW(last_heard_ns, "<u8") PEER_ROW(established_ns, "<u8") PEER_ROW(handshakes, "<u8")

@@ -53,6 +53,13 @@ enum m13_stats_writer_index { M13_WRITER_WORKER, M13_WRITER_TUN, M13_WRITERS_WOR
     _(reconnects, "sessions of peers that had one before")                                         \
     _(keepalives_received, "sealed keepalives opened")                                             \
     _(keepalives_sent, "sealed keepalives sent")                                                   \
+    _(fragments_sent, "frames that carry a piece of an inner packet")                              \
+    _(fragments_received, "such frames opened")                                                    \
+    _(packets_reassembled, "inner packets put together from them")                                 \
+    _(too_big_told, "packet-too-big messages to inner senders")                                    \
+    _(path_probes_sent, "probes of the path MTU sent")                                             \
+    _(path_probes_received, "probes of the path MTU that arrived")                                 \
+    _(path_probes_answered, "probes of ours that the peer says arrived")                           \
     _(endpoint_changes, "peers that moved to another address")                                     \
     _(handed_on, "packets passed to the worker that has their peer")                               \
     _(relayed_packets, "packets from node to node that the hub's kernel did not see")              \
@@ -132,6 +139,7 @@ struct m13_stats_peer {
     uint64_t lost_frames;      /* of ours, that it did not get */
     uint64_t missing_frames;   /* of its, that we did not get */
     uint32_t loss_per_million; /* of ours, of late */
+    uint32_t path_mtu_bytes;   /* outer packets that reach it whole, IP header included */
     uint64_t last_heard_ns;    /* CLOCK_MONOTONIC of the last authentic frame */
     uint64_t established_ns;   /* CLOCK_MONOTONIC of the present session */
     uint64_t handshakes;

@@ -69,7 +69,7 @@ enum m13_wire_message { M13_CLIENT_HELLO = 1, M13_SERVER_HELLO = 2, M13_FINISHED
 
 #define M13_FRAGMENT_CHUNK_BYTES   1402 /* over IPv4 1500 bytes in all */
 #define M13_FRAGMENT_CHUNK6_BYTES  1162 /* over IPv6 its least MTU, 1280 (RFC 8200 §5) */
-#define M13_FRAGMENT_TOTAL_MAX     16
+#define M13_FRAGMENT_TOTAL_MAX     32   /* a ServerHello over the smallest path needs 19 */
 #define M13_FRAGMENT_MESSAGE_BYTES 9216 /* the largest message that is reassembled */
 
 enum m13_wire_tlv {
@@ -180,6 +180,18 @@ struct m13_wire_route {
     uint8_t bits;
 } __attribute__((packed));
 
+/* Values of PMTU_PROBE, padded with zeros to the frame's size, and of PMTU_ACK (§6). */
+struct m13_wire_probe {
+    uint16_t id;
+} __attribute__((packed));
+
+struct m13_wire_probe_ack {
+    uint16_t id;          /* of the probe */
+    uint16_t frame_bytes; /* as it arrived, from its Ethernet header to its end */
+} __attribute__((packed));
+
+_Static_assert(sizeof(struct m13_wire_probe) == 2, "PMTU_PROBE");
+_Static_assert(sizeof(struct m13_wire_probe_ack) == 4, "PMTU_ACK");
 _Static_assert(sizeof(struct m13_wire_ethernet) == M13_WIRE_ETHERNET_BYTES, "Ethernet header");
 _Static_assert(sizeof(struct m13_wire_header) == M13_WIRE_HEADER_BYTES, "M13 header");
 _Static_assert(sizeof(struct m13_wire_frame) == M13_WIRE_FRAME_BYTES, "frame");

@@ -9,6 +9,8 @@ static void classify(struct m13_path *path, struct m13_packet *packet)
         packet->verdict = M13_TO_TUN;
     else if (flags == M13_FLAGS_FIN || flags == M13_FLAGS_FIN_ACK || flags == M13_FLAGS_FEEDBACK)
         packet->verdict = M13_TO_CONTROL;
+    else if (flags == (M13_FLAG_TUNNEL | M13_FLAG_FRAGMENT))
+        packet->verdict = M13_TO_REASSEMBLE;
     else if (flags & (M13_FLAG_FIN | M13_FLAG_FEEDBACK | M13_FLAG_FRAGMENT | M13_FLAG_HANDSHAKE))
         m13_drop(path, packet, M13_DROP_unexpected_flags);
     else if (flags & M13_FLAG_CONTROL)

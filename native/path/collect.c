@@ -3,16 +3,20 @@
 #include "path.h"
 #include "share.h"
 
+static void too_large(struct m13_path *path, struct m13_packet *packet, uint32_t segment_bytes)
+{
+    if (segment_bytes > path->config.mtu_bytes)
+        m13_drop(path, packet, M13_DROP_tunnel_mtu);
+    else
+        packet->verdict = M13_TO_FRAGMENT;
+}
+
 void m13_collect(struct m13_path *path, struct m13_packet *packet, const uint8_t *inner,
                  uint32_t inner_bytes, uint32_t segment_bytes)
 {
     packet->peer = M13_PEER_NONE;
     if (!m13_inner_is_whole(inner, inner_bytes)) {
         m13_drop(path, packet, M13_DROP_inner_header);
-        return;
-    }
-    if (segment_bytes > path->config.mtu_bytes) {
-        m13_drop(path, packet, M13_DROP_tunnel_mtu);
         return;
     }
     uint16_t slot = 0;
@@ -34,4 +38,6 @@ void m13_collect(struct m13_path *path, struct m13_packet *packet, const uint8_t
     packet->peer = slot;
     packet->session = peer->current;
     packet->verdict = M13_TO_NETWORK;
+    if (segment_bytes > peer->whole_bytes_max)
+        too_large(path, packet, segment_bytes);
 }

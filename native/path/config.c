@@ -103,8 +103,11 @@ bool m13_config_receive(struct m13_path *path, struct m13_peer *peer, const uint
     memcpy(peer->tunnel_address6, config.node_address6, 16);
     uint32_t count = m13_peer_own_prefixes(peer->tunnel_address, peer->tunnel_address6, own);
     m13_peers_assign(&path->peers, peer->slot, own, count); /* ROUTES, if any, follow */
+    memcpy(path->config.hub_tunnel_address, config.hub_address, 4);
+    memcpy(path->config.hub_tunnel_address6, config.hub_address6, 16);
     path->config.mtu_bytes = config.mtu_bytes;
     m13_path_set_keepalive(path, config.keepalive_ms);
+    m13_probe_begin(path, peer);
     m13_feedback_agree(peer, config.feedback);
     if (config.feedback)
         m13_feedback_send(path, peer); /* the hub learns the RTT from its answer to our Finished */

@@ -71,6 +71,7 @@ void m13_control_receive(struct m13_path *path, struct m13_packet *packet)
     struct m13_peer *peer = &path->peers.slots[packet->peer];
     const uint8_t *tlv = packet->frame->payload;
     uint32_t left = packet->frame->header.payload_bytes;
+    bool probed = false; /* a frame is answered once */
     if (packet->frame->header.flags & M13_FLAG_FIN) {
         m13_goodbye_receive(path, packet);
         return;
@@ -94,6 +95,12 @@ void m13_control_receive(struct m13_path *path, struct m13_packet *packet)
         } else if (tlv[0] == M13_TLV_CONFIG && !m13_config_receive(path, peer, value, bytes)) {
             break;
         } else if (tlv[0] == M13_TLV_ROUTES && !m13_routes_receive(path, peer, value, bytes)) {
+            break;
+        } else if (tlv[0] == M13_TLV_PMTU_PROBE && !probed &&
+                   !(probed = m13_probe_answer(path, peer, value, bytes, packet->bytes))) {
+            break;
+        } else if (tlv[0] == M13_TLV_PMTU_ACK &&
+                   !m13_probe_acknowledged(path, peer, value, bytes)) {
             break;
         } else if (tlv[0] == M13_TLV_REKEY_REQUEST && !path->config.is_hub) {
             peer->rekey_requested = true;
@@ -122,4 +129,5 @@ void m13_control_tick(struct m13_path *path, struct m13_peer *peer)
         m13_stats_add(path->stats, M13_STAT_keepalives_sent, 1);
         m13_control_send(path, peer, M13_TLV_KEEPALIVE, NULL, 0);
     }
+    m13_probe_tick(path, peer);
 }

@@ -3,6 +3,13 @@
 
 #include <openssl/crypto.h>
 
+/* Of a message's fragments, all but the last. The usual one; then what passes a path of 1280 bytes,
+ * which every IPv6 path carries (RFC 8200), with IPv6 around it; then 576 (RFC 791) with IPv4. */
+static const uint16_t CHUNKS[] = {M13_FRAGMENT_CHUNK_BYTES, M13_FRAGMENT_CHUNK6_BYTES,
+                                  576 - 28 - 62 - 8};
+_Static_assert((M13_SERVER_HELLO_BYTES + 477) / 478 <= M13_FRAGMENT_TOTAL_MAX,
+               "the largest message passes in the smallest chunks");
+
 /* No router fragments IPv6, and nothing is known of the path yet. */
 static uint32_t chunk_bytes_max(const struct m13_peer *peer)
 {
@@ -14,10 +21,10 @@ static void send_fragment(struct m13_path *path, struct m13_peer *peer, uint32_t
                           uint32_t total)
 {
     const struct m13_handshake *handshake = &peer->handshake;
-    uint32_t buffer, chunk_max = chunk_bytes_max(peer), offset = index * chunk_max;
+    uint32_t buffer, offset = index * handshake->chunk_bytes;
     uint32_t chunk = handshake->message_bytes - offset;
-    if (chunk > chunk_max)
-        chunk = chunk_max;
+    if (chunk > handshake->chunk_bytes)
+        chunk = handshake->chunk_bytes;
     struct m13_wire_frame *frame = path->outlet.take(path->outlet.owner, &buffer);
     if (!frame) {
         m13_stats_drop(path->stats, M13_DROP_no_frame);
@@ -41,7 +48,8 @@ static void send_fragment(struct m13_path *path, struct m13_peer *peer, uint32_t
 
 void m13_handshake_send(struct m13_path *path, struct m13_peer *peer)
 {
-    uint32_t total = m13_wire_fragment_total(peer->handshake.message_bytes, chunk_bytes_max(peer));
+    uint32_t total =
+        m13_wire_fragment_total(peer->handshake.message_bytes, peer->handshake.chunk_bytes);
     for (uint32_t index = 0; index < total; index++)
         send_fragment(path, peer, index, total);
     peer->handshake.answered_ns = path->now_ns;
@@ -53,6 +61,31 @@ void m13_handshake_set_message(struct m13_path *path, struct m13_peer *peer, con
     memcpy(peer->handshake.message, bytes, length);
     peer->handshake.message_bytes = length;
     peer->handshake.message_id = (uint16_t)path->clear_sequence;
+    peer->handshake.smaller_after = M13_HANDSHAKE_RESENDS;
+    if (!peer->handshake.chunk_bytes)
+        peer->handshake.chunk_bytes = (uint16_t)chunk_bytes_max(peer);
+}
+
+void m13_handshake_set_chunk(struct m13_path *path, struct m13_peer *peer, uint32_t chunk_bytes)
+{
+    uint32_t smallest = CHUNKS[sizeof CHUNKS / sizeof *CHUNKS - 1];
+    if (chunk_bytes > chunk_bytes_max(peer))
+        chunk_bytes = chunk_bytes_max(peer);
+    if (chunk_bytes < smallest)
+        chunk_bytes = smallest;
+    if (chunk_bytes == peer->handshake.chunk_bytes)
+        return;
+    peer->handshake.chunk_bytes = (uint16_t)chunk_bytes;
+    /* fragments of another length are another message to who puts them together */
+    peer->handshake.message_id = (uint16_t)path->clear_sequence;
+}
+
+void m13_handshake_shrink(struct m13_path *path, struct m13_peer *peer)
+{
+    uint32_t next = 0;
+    while (next + 1 < sizeof CHUNKS / sizeof *CHUNKS && CHUNKS[next] >= peer->handshake.chunk_bytes)
+        next++;
+    m13_handshake_set_chunk(path, peer, CHUNKS[next]);
 }
 
 bool m13_handshake_ask(struct m13_path *path, struct m13_peer *peer, enum m13_channel_kind kind,

@@ -45,6 +45,7 @@ static void client_hello(struct m13_path *path, struct m13_peer *peer,
     bool soon = path->now_ns - handshake->answered_ns < M13_HELLO_INTERVAL_NS;
     if (again) {
         if (handshake->phase == M13_HANDSHAKE_HELLO_DONE && !soon) {
+            m13_handshake_set_chunk(path, peer, message->chunk_bytes);
             m13_stats_add(path->stats, M13_STAT_handshake_resends, 1);
             m13_handshake_send(path, peer);
         }
@@ -65,6 +66,7 @@ static void client_hello(struct m13_path *path, struct m13_peer *peer,
     path->handshake_generation++;
     handshake->phase = M13_HANDSHAKE_HELLO;
     handshake->key_phase = key_phase;
+    m13_handshake_set_chunk(path, peer, message->chunk_bytes);
     handshake->started_ns = handshake->answered_ns = path->now_ns;
     memcpy(handshake->nonce, nonce, M13_HELLO_NONCE_BYTES);
     m13_stats_add(path->stats, M13_STAT_handshakes_started, 1);
@@ -219,6 +221,7 @@ static void establish(struct m13_path *path, struct m13_peer *peer,
         m13_stats_add(path->stats, M13_STAT_reconnects, 1);
     m13_feedback_agree(peer, path->config.feedback);
     m13_config_send(path, peer);
+    m13_probe_begin(path, peer);
     m13_report_event(path, M13_EVENT_ESTABLISHED, peer, renewed, NULL);
 }
 

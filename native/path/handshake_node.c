@@ -67,6 +67,11 @@ static void begin(struct m13_path *path, struct m13_peer *peer)
     handshake->has_identity = handshake->has_cookie = false;
     handshake->key_phase = peer->current ? (uint8_t)(peer->current->key_phase + 1) : 0;
     handshake->started_ns = path->now_ns;
+    bool known = peer->current && peer->pmtu.confirmed;
+    m13_handshake_set_chunk(path, peer,
+                            known ? peer->pmtu.frame_bytes - M13_WIRE_FRAME_BYTES -
+                                        sizeof(struct m13_wire_fragment)
+                                  : M13_FRAGMENT_CHUNK_BYTES);
     if (!peer->current)
         path->page->first_frame_ns = path->now_ns;
     send_registration(path, peer, M13_FLAGS_REGISTRATION);
@@ -115,6 +120,15 @@ void m13_node_echo(struct m13_path *path, struct m13_packet *packet)
     send_hello_when_ready(path, peer);
 }
 
+/* A piece as long as ours passed, so what is missing is missing for other reasons than size. */
+static void note_size(struct m13_peer *peer, const uint8_t *payload)
+{
+    struct m13_wire_fragment header;
+    memcpy(&header, payload, sizeof header);
+    if (header.bytes >= peer->handshake.chunk_bytes)
+        peer->handshake.smaller_after = 2 * M13_HANDSHAKE_RESENDS;
+}
+
 void m13_node_fragment(struct m13_path *path, struct m13_packet *packet)
 {
     struct m13_peer *peer = &path->peers.slots[0];
@@ -125,6 +139,8 @@ void m13_node_fragment(struct m13_path *path, struct m13_packet *packet)
                       packet->bytes - M13_WIRE_FRAME_BYTES, path->now_ns, &message);
     if (verdict == M13_FRAG_REFUSED)
         m13_drop(path, packet, M13_DROP_fragment);
+    else
+        note_size(peer, packet->frame->payload);
     if (verdict != M13_FRAG_COMPLETE)
         return;
     m13_stats_add(path->stats, M13_STAT_handshake_messages, 1);
@@ -209,6 +225,7 @@ void m13_node_lose(struct m13_path *path, struct m13_peer *peer)
 {
     m13_peer_forget_sessions(peer, &path->aead);
     peer->state = M13_STATE_Handshaking;
+    peer->pmtu.phase = M13_PMTU_IDLE; /* the way to it may be another then */
     path->peers.established = 0;
 }
 
@@ -246,6 +263,10 @@ static void resend(struct m13_path *path, struct m13_peer *peer)
     send_registration(path, peer, M13_FLAGS_ECHO);
     if (handshake->phase == M13_HANDSHAKE_HELLO || handshake->phase == M13_HANDSHAKE_FINISHED) {
         m13_stats_add(path->stats, M13_STAT_handshake_resends, 1);
+        if (!handshake->smaller_after--) {
+            m13_handshake_shrink(path, peer);
+            handshake->smaller_after = M13_HANDSHAKE_RESENDS - 1;
+        }
         m13_handshake_send(path, peer);
     }
     schedule_resend(path, handshake, interval_ns > RESEND_MAX_NS ? RESEND_MAX_NS : interval_ns);

@@ -1,14 +1,10 @@
 /* The hub's worker: a list of calls, turn after turn. */
+#include "fragment.h"
 #include "hub_worker.h"
 
 #include <errno.h>
 #include <poll.h>
 #include <stdlib.h>
-
-static uint8_t *frame_memory(const struct m13_hub *hub, uint32_t frame)
-{
-    return hub->config.umem + (uint64_t)frame * M13_FRAME_BYTES;
-}
 
 /* --- control frames ------------------------------------------------------------------------- */
 
@@ -17,12 +13,11 @@ static struct m13_wire_frame *take_frame(void *owner, uint32_t *index)
     struct m13_hub *hub = owner;
     if (!m13_slab_take(&hub->slab, index, 1))
         return NULL;
-    return (void *)(frame_memory(hub, *index) + M13_TUN_OFFSET - M13_WIRE_FRAME_BYTES);
+    return (void *)(m13_hub_frame_memory(hub, *index) + M13_TUN_OFFSET - M13_WIRE_FRAME_BYTES);
 }
 
-/* Outer headers, then the queue; a frame the queue refuses goes back to the slab. */
-static void queue_frame(struct m13_hub *hub, const struct m13_endpoint *to,
-                        struct m13_wire_frame *frame, uint32_t bytes, bool critical)
+void m13_hub_queue_frame(struct m13_hub *hub, const struct m13_endpoint *to,
+                         struct m13_wire_frame *frame, uint32_t bytes, bool critical)
 {
     if (hub->path.config.hexdump)
         m13_report_frame(&hub->path, to, frame, bytes, true);
@@ -40,8 +35,8 @@ static void queue_frame(struct m13_hub *hub, const struct m13_endpoint *to,
 static void send_control(void *owner, const struct m13_endpoint *to, uint32_t index, uint32_t bytes)
 {
     struct m13_hub *hub = owner;
-    uint8_t *frame = frame_memory(hub, index) + M13_TUN_OFFSET - M13_WIRE_FRAME_BYTES;
-    queue_frame(hub, to, (void *)frame, bytes, true);
+    uint8_t *frame = m13_hub_frame_memory(hub, index) + M13_TUN_OFFSET - M13_WIRE_FRAME_BYTES;
+    m13_hub_queue_frame(hub, to, (void *)frame, bytes, true);
 }
 
 /* --- network: receive ------------------------------------------------------------------------ */
@@ -101,9 +96,17 @@ static void queue_sealed(struct m13_hub *hub)
         if (packet->verdict != M13_TO_NETWORK)
             continue;
         packet->verdict = M13_KEPT;
-        queue_frame(hub, &hub->path.peers.slots[packet->peer].endpoint, packet->frame,
+        m13_hub_queue_frame(hub, &hub->path.peers.slots[packet->peer].endpoint, packet->frame,
                     packet->bytes, false);
     }
+}
+
+/* The last piece's own frame takes the whole packet: it has room for it. */
+static void reassemble(struct m13_hub *hub, struct m13_packet *packet)
+{
+    struct m13_frag_message message;
+    if (m13_reassemble(&hub->path, packet, &message))
+        m13_reassembled(packet, packet->frame, &message);
 }
 
 static void deliver(struct m13_hub *hub)
@@ -114,6 +117,8 @@ static void deliver(struct m13_hub *hub)
     bool relayed = false;
     for (uint32_t i = 0; i < hub->vector.count; i++) {
         struct m13_packet *packet = &hub->vector.packets[i];
+        if (packet->verdict == M13_TO_REASSEMBLE)
+            reassemble(hub, packet);
         bool is_data = packet->verdict == M13_TO_TUN || packet->verdict == M13_TO_RELAY;
         if (is_data && !m13_deliver_check(&hub->path, packet))
             continue;
@@ -123,7 +128,8 @@ static void deliver(struct m13_hub *hub)
             origin[count] = (uint8_t)i;
             to_tun[count++] = (struct m13_tun_packet){
                 .frame = packet->index,
-                .offset = (uint16_t)(packet->frame->payload - frame_memory(hub, packet->index)),
+                .offset =
+                    (uint16_t)(packet->frame->payload - m13_hub_frame_memory(hub, packet->index)),
                 .bytes = (uint16_t)packet->frame->header.payload_bytes};
         } else if (packet->verdict == M13_TO_CONTROL) {
             m13_control_receive(&hub->path, packet);
@@ -142,8 +148,7 @@ static void deliver(struct m13_hub *hub)
     m13_goodbye_settle(&hub->path);
 }
 
-/* Frames of the vector that no stage handed on go back to the slab. */
-static void give_back(struct m13_hub *hub)
+void m13_hub_give_back(struct m13_hub *hub)
 {
     uint32_t frames[M13_VECTOR_PACKETS], count = 0;
     for (uint32_t i = 0; i < hub->vector.count; i++)
@@ -152,7 +157,7 @@ static void give_back(struct m13_hub *hub)
     m13_slab_give(&hub->slab, frames, count);
 }
 
-static uint64_t stage_done(struct m13_hub *hub, enum m13_stage stage, uint64_t since)
+uint64_t m13_hub_stage_done(struct m13_hub *hub, enum m13_stage stage, uint64_t since)
 {
     uint64_t now = m13_clock_cycles();
     m13_stats_stage(hub->path.stats, stage, now - since, hub->vector.count);
@@ -178,14 +183,14 @@ static void fill_vector(struct m13_hub *hub, const struct m13_xdp_frame *frames,
 void m13_hub_work_vector(struct m13_hub *hub, uint64_t cycles)
 {
     m13_parse(&hub->path, &hub->vector);
-    cycles = stage_done(hub, M13_STAGE_parse, cycles);
+    cycles = m13_hub_stage_done(hub, M13_STAGE_parse, cycles);
     m13_open(&hub->path, &hub->vector);
-    cycles = stage_done(hub, M13_STAGE_open, cycles);
+    cycles = m13_hub_stage_done(hub, M13_STAGE_open, cycles);
     m13_classify(&hub->path, &hub->vector);
-    cycles = stage_done(hub, M13_STAGE_classify, cycles);
+    cycles = m13_hub_stage_done(hub, M13_STAGE_classify, cycles);
     deliver(hub);
-    give_back(hub);
-    (void)stage_done(hub, M13_STAGE_deliver, cycles);
+    m13_hub_give_back(hub);
+    (void)m13_hub_stage_done(hub, M13_STAGE_deliver, cycles);
 }
 
 static uint32_t receive(struct m13_hub *hub)
@@ -207,80 +212,7 @@ static uint32_t receive(struct m13_hub *hub)
     return total;
 }
 
-/* --- TUN to network --------------------------------------------------------------------------- */
-
-/* Frames the TUN thread is done with come back; while it reads, it is lent new ones. */
-static void trade_with_tun(struct m13_hub *hub, bool thread_reads)
-{
-    uint32_t frames[M13_HUB_BATCH];
-    uint32_t count = m13_ring_pop(&hub->frames_from_tun, frames, M13_HUB_BATCH);
-    m13_slab_give(&hub->slab, frames, count);
-    hub->to_tun_outstanding -= count;
-
-    /* spare frames of our own may have carried the sum over the share */
-    if (!thread_reads || hub->from_tun_outstanding > M13_HUB_FRAMES_FROM_TUN / 4 * 3)
-        return;
-    uint32_t wanted = M13_HUB_FRAMES_FROM_TUN - hub->from_tun_outstanding;
-    if (wanted > M13_HUB_BATCH)
-        wanted = M13_HUB_BATCH;
-    count = m13_slab_take(&hub->slab, frames, wanted);
-    uint32_t pushed = m13_ring_push(&hub->frames_to_tun, frames, count);
-    m13_slab_give(&hub->slab, frames + pushed, count - pushed);
-    hub->from_tun_outstanding += pushed;
-    m13_doorbell_ring(&hub->tun_bell);
-}
-
-/* Up to a vector of packets out of the TUN. What the TUN thread read comes before what is read
- * here, so packets stay in order when the role changes. */
-static uint32_t take_from_tun(struct m13_hub *hub, struct m13_tun_packet *packets)
-{
-    bool thread_reads = atomic_load_explicit(&hub->thread_reads, memory_order_acquire);
-    trade_with_tun(hub, thread_reads);
-    m13_hub_note_peak(&hub->from_tun_peak, m13_ring_count(&hub->from_tun));
-    uint32_t count = m13_ring_pop(&hub->from_tun, packets, M13_VECTOR_PACKETS);
-    if (!count && !thread_reads) {
-        uint32_t wanted = M13_VECTOR_PACKETS - hub->spare_count;
-        wanted = m13_slab_take(&hub->slab, hub->spare + hub->spare_count, wanted);
-        hub->spare_count += wanted;
-        hub->from_tun_outstanding += wanted;
-        count = m13_hub_tun_read(hub, hub->path.stats, packets);
-        if (count >= M13_HUB_INLINE_READS) {
-            atomic_store_explicit(&hub->thread_reads, true, memory_order_release);
-            m13_doorbell_ring(&hub->tun_bell);
-        }
-    }
-    hub->from_tun_outstanding -= count;
-    return count;
-}
-
-void m13_hub_send_inner(struct m13_hub *hub, const struct m13_tun_packet *packets, uint32_t count)
-{
-    uint64_t cycles = m13_clock_cycles();
-    hub->vector.count = count;
-    for (uint32_t i = 0; i < count; i++) {
-        uint8_t *inner = frame_memory(hub, packets[i].frame) + packets[i].offset;
-        hub->vector.packets[i] =
-            (struct m13_packet){.frame = (void *)(inner - M13_WIRE_FRAME_BYTES),
-                                .index = packets[i].frame,
-                                .bytes = packets[i].bytes + M13_WIRE_FRAME_BYTES};
-        m13_collect(&hub->path, &hub->vector.packets[i], inner, packets[i].bytes, packets[i].bytes);
-    }
-    cycles = stage_done(hub, M13_STAGE_collect, cycles);
-    m13_seal(&hub->path, &hub->vector);
-    cycles = stage_done(hub, M13_STAGE_seal, cycles);
-    queue_sealed(hub);
-    give_back(hub);
-    (void)stage_done(hub, M13_STAGE_transmit, cycles);
-}
-
-static uint32_t collect(struct m13_hub *hub)
-{
-    struct m13_tun_packet packets[M13_VECTOR_PACKETS];
-    uint32_t count = take_from_tun(hub, packets);
-    if (count)
-        m13_hub_send_inner(hub, packets, count);
-    return count;
-}
+/* --- network: send ---------------------------------------------------------------------------- */
 
 static void transmit(struct m13_hub *hub)
 {
@@ -357,9 +289,9 @@ uint32_t m13_hub_turn(struct m13_hub *hub, bool leaving)
     m13_stats_add(hub->path.stats, M13_STAT_loops, 1);
     m13_hub_refill(hub);
     if (leaving) {
-        trade_with_tun(hub, false);
+        m13_hub_trade_with_tun(hub, false);
     } else {
-        work += collect(hub);
+        work += m13_hub_outward(hub);
         tick(hub);
     }
     work += receive(hub);
@@ -373,7 +305,8 @@ uint32_t m13_hub_turn(struct m13_hub *hub, bool leaving)
 int m13_hub_run_worker(struct m13_hub *hub)
 {
     m13_thread_begin("m13-worker", hub->config.worker_core);
-    hub->path.outlet = (struct m13_outlet){.owner = hub, .take = take_frame, .send = send_control};
+    hub->path.outlet = (struct m13_outlet){
+        .owner = hub, .take = take_frame, .send = send_control, .tun_fd = hub->config.tun_fd};
     while (!atomic_load_explicit(&hub->stop, memory_order_relaxed)) {
         uint32_t work = m13_hub_turn(hub, false);
         /* what waits for a link that is down must not keep us from sleeping */

@@ -150,6 +150,23 @@ void m13_hub_refill(struct m13_hub *hub);
 
 /* The worker's gauges, and telemetry rows of its peers. */
 void m13_hub_report(struct m13_hub *hub);
+/* The worker's turn with what the TUN gave (hub_outward.c): up to a vector of packets, sealed and
+ * queued. How many. */
+uint32_t m13_hub_outward(struct m13_hub *hub);
+/* Frames the TUN thread is done with come back; while it reads, it is lent new ones. */
+void m13_hub_trade_with_tun(struct m13_hub *hub, bool thread_reads);
+/* Outer headers, then the queue; a frame the queue refuses goes back to the slab. */
+void m13_hub_queue_frame(struct m13_hub *hub, const struct m13_endpoint *to,
+                         struct m13_wire_frame *frame, uint32_t bytes, bool critical);
+/* Frames of the vector that no stage handed on go back to the slab. */
+void m13_hub_give_back(struct m13_hub *hub);
+/* Counts a stage's cycles since then for the vector's packets; the present cycles. */
+uint64_t m13_hub_stage_done(struct m13_hub *hub, enum m13_stage stage, uint64_t since);
+
+static inline uint8_t *m13_hub_frame_memory(const struct m13_hub *hub, uint32_t frame)
+{
+    return hub->config.umem + (uint64_t)frame * M13_FRAME_BYTES;
+}
 
 /* After both threads returned: takes every frame back and returns how many are unaccounted for;
  * anything but 0 is a leak. */

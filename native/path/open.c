@@ -47,6 +47,7 @@ static void accept(struct m13_path *path, struct m13_packet *packet)
         m13_peers_move(&path->peers, packet->peer, &packet->source);
         if (is_other_kind && path->config.is_hub)
             m13_config_send(path, peer); /* its MTU is another */
+        m13_probe_restart(path, peer);
         m13_stats_add(path->stats, M13_STAT_endpoint_changes, 1);
         m13_report_event(path, M13_EVENT_MOVED, peer, 0, NULL);
     }

@@ -31,20 +31,25 @@
 #define M13_ECHO_INTERVAL_NS  (100 * M13_MILLISECOND_NS) /* §4.5: one echo per source */
 #define M13_ECHO_BUCKETS      1024
 #define M13_REKEY_FRAMES_MAX  (1ull << 32) /* §5 */
+#define M13_HANDSHAKE_RESENDS 2 /* unanswered, before smaller fragments are tried (§9) */
 #define M13_HELLO_INTERVAL_NS (100 * M13_MILLISECOND_NS)
 
+_Static_assert(M13_PEER_INNER_BYTES >= M13_TUNNEL_MTU_MAX, "every inner packet is reassembled");
+
 enum m13_verdict {
-    M13_TO_OPEN,      /* sealed, the session to open it with is known */
-    M13_TO_CLASSIFY,  /* authentic */
-    M13_TO_TUN,       /* tunnel data, towards the kernel */
-    M13_TO_RELAY,     /* hub: data for another node and nobody else */
-    M13_TO_CONTROL,   /* sealed control */
-    M13_TO_REGISTER,  /* clear registration, keepalive or echo */
-    M13_TO_HANDSHAKE, /* clear handshake fragment */
-    M13_TO_NETWORK,   /* sealed or to be sealed, towards the peer */
-    M13_KEPT,         /* the frame has another owner now */
-    M13_DONE,         /* consumed; the frame goes back */
-    M13_DROPPED,      /* counted with its reason; the frame goes back */
+    M13_TO_OPEN,       /* sealed, the session to open it with is known */
+    M13_TO_CLASSIFY,   /* authentic */
+    M13_TO_TUN,        /* tunnel data, towards the kernel */
+    M13_TO_REASSEMBLE, /* a fragment of tunnel data */
+    M13_TO_RELAY,      /* hub: data for another node and nobody else */
+    M13_TO_CONTROL,    /* sealed control */
+    M13_TO_REGISTER,   /* clear registration, keepalive or echo */
+    M13_TO_HANDSHAKE,  /* clear handshake fragment */
+    M13_TO_NETWORK,    /* sealed or to be sealed, towards the peer */
+    M13_TO_FRAGMENT,   /* towards the peer, but too large for one frame on the way */
+    M13_KEPT,          /* the frame has another owner now */
+    M13_DONE,          /* consumed; the frame goes back */
+    M13_DROPPED,       /* counted with its reason; the frame goes back */
 };
 
 struct m13_packet {
@@ -54,6 +59,7 @@ struct m13_packet {
     uint32_t bytes; /* from the inner Ethernet header to the end of the frame */
     uint16_t peer;  /* slot, or M13_PEER_NONE */
     uint8_t verdict;
+    uint8_t fragment;           /* outward: M13_FLAG_FRAGMENT, or 0 */
     struct m13_endpoint source; /* inward on the hub: who sent it */
 };
 
@@ -70,6 +76,7 @@ enum m13_event_kind {
     M13_EVENT_MOVED = 4,       /* the peer's endpoint changed */
     M13_EVENT_CONFIG = 5,      /* node: address, prefix, MTU, keepalive from the hub */
     M13_EVENT_FRAME = 6,       /* hexdump; detail: 0 received, 1 sent */
+    M13_EVENT_PATH = 7,        /* the path MTU changed; bytes: of outer packets that pass whole */
 };
 #define M13_LOST_EXPELLED    1
 #define M13_LOST_GOODBYE     2 /* the peer said so (FIN) */
@@ -94,7 +101,7 @@ struct m13_event {
     uint8_t tunnel_address6[16]; /* zero: none */
     uint8_t hub_address6[16];
     uint8_t prefix6_bits;
-    uint32_t bytes; /* of the dumped frame */
+    uint32_t bytes; /* of the dumped frame, of the path */
     uint8_t fingerprint[32];
     char name[32];
     uint8_t dump[M13_EVENT_DUMP_BYTES];
@@ -123,6 +130,7 @@ struct m13_outlet {
     void *owner;
     struct m13_wire_frame *(*take)(void *owner, uint32_t *index);
     void (*send)(void *owner, const struct m13_endpoint *to, uint32_t index, uint32_t bytes);
+    int tun_fd; /* for the rare packet of our own to an inner sender */
 };
 
 struct m13_path_config {
@@ -223,7 +231,7 @@ void m13_parse(struct m13_path *path, struct m13_vector *vector);
 /* Replay window, AEAD in one batch, window again. TO_OPEN becomes TO_CLASSIFY or DROPPED. */
 void m13_open(struct m13_path *path, struct m13_vector *vector);
 
-/* TO_CLASSIFY becomes TO_TUN, TO_RELAY, TO_CONTROL, DONE or DROPPED. */
+/* TO_CLASSIFY becomes TO_TUN, TO_RELAY, TO_REASSEMBLE, TO_CONTROL, DONE or DROPPED. */
 void m13_classify(struct m13_path *path, struct m13_vector *vector);
 
 /* Checks the inner packet of a TO_TUN or TO_RELAY packet against its peer; true when it may be
@@ -246,7 +254,7 @@ void m13_node_fragment(struct m13_path *path, struct m13_packet *packet);
 
 /* An inner packet, perhaps one that will be cut into segments of segment_bytes at most, headers
  * included: finds the peer by inner destination (hub) or takes the hub (node), and its session.
- * Answers TO_NETWORK or DROPPED. */
+ * Answers TO_NETWORK, TO_FRAGMENT when not all of its segments fit the path, or DROPPED. */
 void m13_collect(struct m13_path *path, struct m13_packet *packet, const uint8_t *inner,
                  uint32_t inner_bytes, uint32_t segment_bytes);
 
@@ -284,7 +292,20 @@ bool m13_config_receive(struct m13_path *path, struct m13_peer *peer, const uint
 bool m13_routes_receive(struct m13_path *path, struct m13_peer *peer, const uint8_t *value,
                         uint32_t bytes);
 /* Keepalives due, key overlaps over, peers lost. Once a tick per peer. */
+void m13_control_send_config(struct m13_path *path, struct m13_peer *peer);
+/* Keepalives and probes due, key overlaps over, peers lost. Once a tick per peer. */
 void m13_control_tick(struct m13_path *path, struct m13_peer *peer);
+
+/* The path MTU (core/pmtu.h). begin: there is a session, or its tunnel MTU was told; what is known
+ * of the path stays. restart: the path may be another. tick: probes that are due. */
+void m13_probe_begin(struct m13_path *path, struct m13_peer *peer);
+void m13_probe_restart(struct m13_path *path, struct m13_peer *peer);
+void m13_probe_tick(struct m13_path *path, struct m13_peer *peer);
+/* A PMTU_PROBE in a frame of frame_bytes, a PMTU_ACK; false: malformed. */
+bool m13_probe_answer(struct m13_path *path, struct m13_peer *peer, const uint8_t *value,
+                      uint32_t bytes, uint32_t frame_bytes);
+bool m13_probe_acknowledged(struct m13_path *path, struct m13_peer *peer, const uint8_t *value,
+                            uint32_t bytes);
 
 /* --- feedback (§6) --------------------------------------------------------------------------- */
 
@@ -340,6 +361,10 @@ void m13_handshake_send(struct m13_path *path, struct m13_peer *peer);
 /* A new message to send and resend: copied, given an id. */
 void m13_handshake_set_message(struct m13_path *path, struct m13_peer *peer, const uint8_t *bytes,
                                uint32_t length);
+/* Its fragments carry so much, within what is sensible; another size is another id. */
+void m13_handshake_set_chunk(struct m13_path *path, struct m13_peer *peer, uint32_t chunk_bytes);
+/* The next smaller size, if there is one: the path may not carry the present one. */
+void m13_handshake_shrink(struct m13_path *path, struct m13_peer *peer);
 /* One request to the worker process about this peer's attempt; false: its ring is full. */
 bool m13_handshake_ask(struct m13_path *path, struct m13_peer *peer, enum m13_channel_kind kind,
                        const void *payload, uint32_t bytes);
@@ -386,6 +411,7 @@ void m13_node_confirm(struct m13_path *path, struct m13_peer *peer);
 /* Events for the control process; one that finds the ring full is lost. */
 void m13_report_event(struct m13_path *path, enum m13_event_kind kind, const struct m13_peer *peer,
                       uint32_t detail, const uint8_t *fingerprint);
+void m13_report_path(struct m13_path *path, const struct m13_peer *peer);
 void m13_report_config(struct m13_path *path, const struct m13_peer *peer,
                        const struct m13_wire_config *config);
 /* Hexdump of a frame as it is on the wire, twenty a second each way, after a burst of twenty. */

@@ -17,6 +17,7 @@ cdef extern from "path.h" nogil:
         M13_EVENT_MOVED
         M13_EVENT_CONFIG
         M13_EVENT_FRAME
+        M13_EVENT_PATH
 
     struct m13_event:
         uint32_t kind

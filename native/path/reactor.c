@@ -8,7 +8,8 @@
 
 static void lay_out_arena(struct m13_reactor *reactor)
 {
-    uint8_t *arrivals = reactor->config.arena + (uint64_t)M13_REACTOR_CONTROLS * M13_FRAME_BYTES;
+    uint8_t *arrivals = reactor->config.arena +
+                        (uint64_t)(M13_REACTOR_CONTROLS + M13_REACTOR_WHOLES) * M13_FRAME_BYTES;
     uint8_t *reads = arrivals + (uint64_t)M13_REACTOR_ARRIVALS * M13_REACTOR_LARGE_BYTES;
     uint8_t *trains = reads + (uint64_t)M13_REACTOR_READS * M13_REACTOR_LARGE_BYTES;
     reactor->arrival_group = (struct m13_uring_group){.arena = arrivals,
@@ -37,6 +38,8 @@ static int init_parts(struct m13_reactor *reactor)
         error = m13_slab_init(&reactor->trains_free, M13_REACTOR_TRAINS);
     if (!error)
         error = m13_slab_init(&reactor->writes_free, M13_REACTOR_WRITES);
+    if (!error)
+        error = m13_slab_init(&reactor->wholes_free, M13_REACTOR_WHOLES);
     return error;
 }
 
@@ -89,5 +92,6 @@ void m13_reactor_stop(struct m13_reactor *reactor)
 uint32_t m13_reactor_settle(const struct m13_reactor *reactor)
 {
     return M13_REACTOR_BUFFERS - reactor->controls_free.count_free - reactor->lent_arrivals -
-           reactor->lent_reads - reactor->trains_free.count_free - reactor->writes_free.count_free;
+           reactor->lent_reads - reactor->trains_free.count_free - reactor->writes_free.count_free -
+           reactor->wholes_free.count_free;
 }

@@ -27,17 +27,18 @@
 #define M13_REACTOR_READS    64  /* large packets read from the TUN; power of two */
 #define M13_REACTOR_TRAINS   64  /* datagrams on their way out, many in one send */
 #define M13_REACTOR_WRITES   256 /* large packets on their way to the TUN */
+#define M13_REACTOR_WHOLES   256 /* packets put together from fragments, on their way there */
 /* What one arrival may need of them: each frame its own; the kernel joins up to 128 datagrams
  * (UDP_MAX_SEGMENTS, include/linux/udp.h). */
 #define M13_REACTOR_WRITES_ARRIVAL 128
 #define M13_REACTOR_BUFFERS                                                                        \
     (M13_REACTOR_CONTROLS + M13_REACTOR_ARRIVALS + M13_REACTOR_READS + M13_REACTOR_TRAINS +        \
-     M13_REACTOR_WRITES)
+     M13_REACTOR_WRITES + M13_REACTOR_WHOLES)
 /* the largest IPv4 packet and what the kernel puts before it, in pages */
 #define M13_REACTOR_LARGE_BYTES    (17 * 4096)
 #define M13_REACTOR_SEND_BYTES_MAX 65507 /* the largest UDP payload over IPv4 */
 #define M13_REACTOR_ARENA_BYTES                                                                    \
-    ((uint64_t)M13_REACTOR_CONTROLS * M13_FRAME_BYTES +                                            \
+    ((uint64_t)(M13_REACTOR_CONTROLS + M13_REACTOR_WHOLES) * M13_FRAME_BYTES +                     \
      (uint64_t)(M13_REACTOR_ARRIVALS + M13_REACTOR_READS + M13_REACTOR_TRAINS) *                   \
          M13_REACTOR_LARGE_BYTES)
 #define M13_REACTOR_TURN_COMPLETIONS 128
@@ -109,6 +110,7 @@ struct m13_reactor {
     struct m13_slab controls_free;
     struct m13_slab trains_free;
     struct m13_slab writes_free;
+    struct m13_slab wholes_free;
     struct msghdr receive_shape; /* of every receive: room for name and control data */
     struct m13_vector inward;
     struct m13_vector outward; /* the frames of the open train */
@@ -116,6 +118,7 @@ struct m13_reactor {
     bool splitting;            /* a read packet is being cut */
     struct m13_split split;
     struct m13_packet large;                /* its peer and session */
+    uint8_t oversize[M13_FRAME_BYTES];      /* an inner packet that is to be fragmented */
     bool segmentation_off;                  /* the kernel refused UDP_SEGMENT: one frame a send */
     uint32_t arrived[M13_REACTOR_ARRIVALS]; /* received and not yet opened, a queue */
     uint32_t arrived_head;
@@ -180,6 +183,12 @@ static inline uint8_t *m13_reactor_control_frame(const struct m13_reactor *react
     return reactor->config.arena + (uint64_t)index * M13_FRAME_BYTES;
 }
 
+/* The frame a packet put together from fragments lies in; it has M13_FRAME_BYTES. */
+static inline uint8_t *m13_reactor_whole_frame(const struct m13_reactor *reactor, uint32_t index)
+{
+    return reactor->config.arena + (uint64_t)(M13_REACTOR_CONTROLS + index) * M13_FRAME_BYTES;
+}
+
 /* Requests of the group's buffers, which stay armed, and what they answer (reactor_inward.c). */
 void m13_reactor_received(struct m13_reactor *reactor, const struct io_uring_cqe *completion);
 void m13_reactor_received_l2(struct m13_reactor *reactor, const struct io_uring_cqe *completion);
@@ -205,6 +214,10 @@ void m13_reactor_read(struct m13_reactor *reactor, const struct io_uring_cqe *co
 void m13_reactor_outward(struct m13_reactor *reactor);
 /* Counts and gives up what was read and not yet cut. */
 void m13_reactor_drop_reads(struct m13_reactor *reactor);
+/* Whether trains enough are free for the packet in oversize; it leaves as sealed fragments. */
+bool m13_reactor_may_fragment(const struct m13_reactor *reactor);
+void m13_reactor_fragment(struct m13_reactor *reactor, uint32_t inner_bytes,
+                          const struct m13_packet *like);
 /* Room for one more inner packet in an open train, which outward then holds; NULL: none free. */
 struct m13_wire_frame *m13_reactor_append(struct m13_reactor *reactor, uint32_t inner_bytes,
                                           const struct m13_packet *like);

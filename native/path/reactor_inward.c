@@ -2,6 +2,7 @@
  * as large packets made of pieces of them. */
 #include <errno.h>
 
+#include "fragment.h"
 #include "inner.h"
 #include "reactor.h"
 
@@ -10,8 +11,14 @@
 /* --- arrivals -----------------------------------------------------------------------------------
  */
 
+/* A packet is done with: a piece of an arrival, or one that was put together. */
 static void release(struct m13_reactor *reactor, uint32_t index)
 {
+    if (index >= M13_REACTOR_ARRIVALS) {
+        index -= M13_REACTOR_ARRIVALS;
+        m13_slab_give(&reactor->wholes_free, &index, 1);
+        return;
+    }
     if (--reactor->arrivals[index].held)
         return;
     m13_uring_lend(&reactor->arrival_group, index);
@@ -142,14 +149,18 @@ void m13_reactor_written(struct m13_reactor *reactor, uint32_t index, int32_t re
 static void echo(struct m13_reactor *reactor, const struct m13_packet *packet)
 {
     uint32_t bytes = packet->frame->header.payload_bytes;
-    struct m13_packet answer = {.peer = packet->peer,
-                                .session = reactor->path.peers.slots[packet->peer].current};
+    const struct m13_peer *peer = &reactor->path.peers.slots[packet->peer];
+    struct m13_packet answer = {.peer = packet->peer, .session = peer->current};
+    bool whole = bytes <= peer->whole_bytes_max;
     struct m13_wire_frame *frame =
-        answer.session ? m13_reactor_append(reactor, bytes, &answer) : NULL;
-    if (!frame)
+        answer.session && whole ? m13_reactor_append(reactor, bytes, &answer) : NULL;
+    if (!answer.session || (whole ? !frame : !m13_reactor_may_fragment(reactor)))
         return;
-    memcpy(frame->payload, packet->frame->payload, bytes);
-    m13_inner_swap_ends(frame->payload);
+    uint8_t *inner = whole ? frame->payload : reactor->oversize;
+    memcpy(inner, packet->frame->payload, bytes);
+    m13_inner_swap_ends(inner);
+    if (!whole)
+        m13_reactor_fragment(reactor, bytes, &answer);
 }
 
 /* A packet for another node joins that one's train. */
@@ -167,11 +178,29 @@ static void send_relayed(struct m13_reactor *reactor, struct m13_packet *packet)
     packet->verdict = M13_DONE;
 }
 
+/* A packet put together from its pieces moves out of the last one's arrival. */
+static void reassemble(struct m13_reactor *reactor, struct m13_packet *packet)
+{
+    struct m13_frag_message message;
+    uint32_t index;
+    if (!m13_reassemble(&reactor->path, packet, &message))
+        return;
+    if (!m13_slab_take(&reactor->wholes_free, &index, 1)) {
+        m13_drop(&reactor->path, packet, M13_DROP_tun_ring_full);
+        return;
+    }
+    m13_reassembled(packet, (void *)m13_reactor_whole_frame(reactor, index), &message);
+    release(reactor, packet->index);
+    packet->index = M13_REACTOR_ARRIVALS + index;
+}
+
 static void dispatch(struct m13_reactor *reactor)
 {
     struct m13_path *path = &reactor->path;
     for (uint32_t i = 0; i < reactor->inward.count; i++) {
         struct m13_packet *packet = &reactor->inward.packets[i];
+        if (packet->verdict == M13_TO_REASSEMBLE)
+            reassemble(reactor, packet);
         bool is_data = packet->verdict == M13_TO_TUN || packet->verdict == M13_TO_RELAY;
         if (is_data && !m13_deliver_check(path, packet))
             continue;
@@ -248,9 +277,9 @@ void m13_reactor_inward(struct m13_reactor *reactor)
 {
     reactor->inward.count = 0;
     while (reactor->arrived_head != reactor->arrived_tail) {
-        /* the vector's frames may each need a write too */
+        /* the vector's frames may each need a write too, or end a packet in pieces */
         uint32_t writes = M13_REACTOR_WRITES_ARRIVAL + reactor->inward.count;
-        if (reactor->writes_free.count_free < writes)
+        if (reactor->writes_free.count_free < writes || reactor->wholes_free.count_free < writes)
             break;
         uint32_t index = reactor->arrived[reactor->arrived_head++ % M13_REACTOR_ARRIVALS];
         add_frames(reactor, index);

@@ -152,8 +152,10 @@ static int start(struct m13_reactor *reactor)
     reactor->patience.core = reactor->config.core;
     reactor->lent_arrivals = reactor->least_arrivals = M13_REACTOR_ARRIVALS;
     reactor->lent_reads = M13_REACTOR_READS;
-    reactor->path.outlet = (struct m13_outlet){
-        .owner = reactor, .take = m13_reactor_take_control, .send = m13_reactor_send_control};
+    reactor->path.outlet = (struct m13_outlet){.owner = reactor,
+                                               .take = m13_reactor_take_control,
+                                               .send = m13_reactor_send_control,
+                                               .tun_fd = reactor->config.tun_fd};
     return 0;
 }
 

@@ -2,6 +2,7 @@
  * Control frames leave one by one. */
 #include <errno.h>
 
+#include "fragment.h"
 #include "reactor.h"
 
 /* --- sends --------------------------------------------------------------------------------------
@@ -51,7 +52,8 @@ void m13_reactor_send_control(void *owner, const struct m13_endpoint *to, uint32
 void m13_reactor_control_sent(struct m13_reactor *reactor, uint32_t index, int32_t result)
 {
     if (result < 0)
-        m13_stats_drop(reactor->path.stats, M13_DROP_send_failed);
+        m13_stats_drop(reactor->path.stats,
+                       result == -EMSGSIZE ? M13_DROP_link_mtu : M13_DROP_send_failed);
     m13_slab_give(&reactor->controls_free, &index, 1);
 }
 
@@ -127,17 +129,60 @@ struct m13_wire_frame *m13_reactor_append(struct m13_reactor *reactor, uint32_t 
     packet->peer = like->peer;
     packet->session = like->session;
     packet->verdict = M13_TO_NETWORK;
+    packet->fragment = 0;
     train->bytes += bytes;
     train->closed = bytes < train->frame_bytes;
     return packet->frame;
 }
 
+/* One train is perhaps open already, the next holds the rest; unless each frame is sent alone. */
+bool m13_reactor_may_fragment(const struct m13_reactor *reactor)
+{
+    uint32_t trains = reactor->segmentation_off ? M13_TUNNEL_FRAGMENTS_MAX : 2;
+    return reactor->trains_free.count_free >= trains;
+}
+
+void m13_reactor_fragment(struct m13_reactor *reactor, uint32_t inner_bytes,
+                          const struct m13_packet *like)
+{
+    struct m13_peer *peer = &reactor->path.peers.slots[like->peer];
+    struct m13_fragments plan = m13_fragment_plan(peer, inner_bytes);
+    struct m13_vector *frames = &reactor->outward;
+    uint16_t id = 0;
+    for (uint32_t index = 0; index < plan.total; index++) {
+        uint32_t left = inner_bytes - index * plan.chunk_bytes;
+        uint32_t chunk_bytes = left < plan.chunk_bytes ? left : plan.chunk_bytes;
+        if (!m13_reactor_append(reactor, chunk_bytes + sizeof(struct m13_wire_fragment), like))
+            return;
+        if (!index)
+            id = (uint16_t)(like->session->send_counter + frames->count - 1);
+        m13_fragment_write(&frames->packets[frames->count - 1], &plan, id, index, reactor->oversize,
+                           inner_bytes);
+    }
+    m13_fragment_count(&reactor->path, peer, &plan);
+}
+
+/* The interface's MTU became smaller. With UDP_SEGMENT some kernels say EINVAL for that. What the
+ * kernel says of its own interfaces can be believed, unlike what ICMP says of others'. */
+static bool is_too_large(const struct m13_train *train, int32_t result)
+{
+    return train->frame_bytes > M13_PMTU_FRAME_BYTES_MIN &&
+           (result == -EMSGSIZE || (result == -EINVAL && train->bytes > train->frame_bytes));
+}
+
 void m13_reactor_train_sent(struct m13_reactor *reactor, uint32_t index, int32_t result)
 {
-    if (result < 0)
+    const struct m13_train *train = &reactor->trains[index];
+    struct m13_peer *peer = &reactor->path.peers.slots[train->peer];
+    if (is_too_large(train, result)) {
+        m13_stats_drop(reactor->path.stats, M13_DROP_link_mtu);
+        if (peer->pmtu.frame_bytes >= train->frame_bytes)
+            m13_probe_restart(&reactor->path, peer);
+    } else if (result < 0) {
         m13_stats_drop(reactor->path.stats, M13_DROP_send_failed);
+    }
     /* an interface without checksum offload cannot cut for us (udp(7)) */
-    if (result == -EIO && reactor->trains[index].bytes > reactor->trains[index].frame_bytes)
+    if (result == -EIO && train->bytes > train->frame_bytes)
         reactor->segmentation_off = true;
     m13_slab_give(&reactor->trains_free, &index, 1);
 }
@@ -179,7 +224,7 @@ static void find_peer(struct m13_reactor *reactor)
 {
     m13_collect(&reactor->path, &reactor->large, reactor->split.packet, reactor->split.bytes,
                 m13_split_next_bytes(&reactor->split));
-    reactor->splitting = reactor->large.verdict == M13_TO_NETWORK;
+    reactor->splitting = reactor->large.verdict != M13_DROPPED;
     if (!reactor->splitting)
         finish_read(reactor);
 }
@@ -211,6 +256,25 @@ static uint64_t train_cycles(const struct m13_reactor *reactor)
     return cycles[M13_STAGE_seal] + cycles[M13_STAGE_transmit];
 }
 
+/* The next packet of the read, so long; false: the trains are all on their way. */
+static bool send_next(struct m13_reactor *reactor, uint32_t bytes)
+{
+    const struct m13_packet *large = &reactor->large;
+    struct m13_peer *peer = &reactor->path.peers.slots[large->peer];
+    if (bytes > peer->whole_bytes_max) {
+        if (!m13_reactor_may_fragment(reactor))
+            return false;
+        m13_split_next(&reactor->split, reactor->oversize);
+        m13_too_big_tell(&reactor->path, peer, reactor->oversize, bytes);
+        m13_reactor_fragment(reactor, bytes, large);
+        return true;
+    }
+    struct m13_wire_frame *frame = m13_reactor_append(reactor, bytes, large);
+    if (frame)
+        m13_split_next(&reactor->split, frame->payload);
+    return frame;
+}
+
 void m13_reactor_outward(struct m13_reactor *reactor)
 {
     uint64_t cycles = m13_clock_cycles() - train_cycles(reactor), total_bytes = 0;
@@ -218,10 +282,8 @@ void m13_reactor_outward(struct m13_reactor *reactor)
     bool may_go_on = true;
     while (may_go_on && begin_read(reactor)) {
         while ((bytes = m13_split_next_bytes(&reactor->split))) {
-            struct m13_wire_frame *frame = m13_reactor_append(reactor, bytes, &reactor->large);
-            if (!frame)
+            if (!send_next(reactor, bytes))
                 break; /* the rest when a train comes home */
-            m13_split_next(&reactor->split, frame->payload);
             total_bytes += bytes;
             count++;
         }

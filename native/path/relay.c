@@ -48,8 +48,10 @@ bool m13_relay(struct m13_path *path, struct m13_packet *packet)
         return true;
     }
     const struct m13_peer *to = slot == M13_PEER_NONE ? NULL : &path->peers.slots[slot];
-    if (!to || !to->current || bytes > m13_config_mtu(path, &to->endpoint))
+    if (!to || !to->current)
         return leave(path, packet, M13_DROP_no_route);
+    if (bytes > to->whole_bytes_max)
+        return leave(path, packet, M13_DROP_tunnel_mtu); /* comes back to be cut */
     if (!take_hop(inner))
         return leave(path, packet, M13_DROP_hop_limit); /* the kernel tells the sender by ICMP */
     packet->peer = slot;

@@ -61,6 +61,20 @@ void m13_report_config(struct m13_path *path, const struct m13_peer *peer,
     push(path, &event);
 }
 
+/* Of the packets around its frames, from the IP header on. */
+static uint32_t path_bytes(const struct m13_peer *peer)
+{
+    return peer->pmtu.frame_bytes - M13_WIRE_FRAME_BYTES +
+           m13_endpoint_overhead_bytes(m13_endpoint_kind(&peer->endpoint));
+}
+
+void m13_report_path(struct m13_path *path, const struct m13_peer *peer)
+{
+    struct m13_event event = describe(path, M13_EVENT_PATH, peer);
+    event.bytes = path_bytes(peer);
+    push(path, &event);
+}
+
 /* A token bucket kept as one time, so far in the future as tokens are missing. A flood one way
  * leaves the other way its own: that is where the answers are. */
 static bool dump_allowed(struct m13_path *path, bool sent)
@@ -107,6 +121,7 @@ static void report_peer(const struct m13_path *path, const struct m13_peer *peer
     row->missing_frames = peer->missing_before;
     if (peer->current)
         row->missing_frames += m13_loss_missing(&peer->current->replay);
+    row->path_mtu_bytes = peer->current ? path_bytes(peer) : 0;
     row->received_packets = peer->received_packets;
     row->received_bytes = peer->received_bytes;
     row->sent_packets = peer->sent_packets;

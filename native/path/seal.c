@@ -20,7 +20,8 @@ void m13_seal(struct m13_path *path, struct m13_vector *vector)
         }
         struct m13_peer *peer = &path->peers.slots[packet->peer];
         uint32_t payload_bytes = packet->bytes - M13_WIRE_FRAME_BYTES;
-        m13_wire_stamp(packet->frame, path->config.mac, M13_FLAG_TUNNEL, payload_bytes, 0);
+        m13_wire_stamp(packet->frame, path->config.mac, M13_FLAG_TUNNEL | packet->fragment,
+                       payload_bytes, 0);
         m13_session_number(packet->session, &packet->frame->header, path->direction);
         m13_feedback_after_number(path, peer, packet->session);
         peer->sent_packets++;

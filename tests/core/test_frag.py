@@ -36,7 +36,7 @@ REFUSALS = {
     "shorter than its header": ([], b"1234567"),
     "empty": ([], b""),
     "total 0": ([], fragment(0, 0, 0, b"x")),
-    "total 17": ([], fragment(0, 17, 0, b"x")),
+    "total 33": ([], fragment(0, 33, 0, b"x")),
     "index is total": ([], fragment(3, 3, 30, b"x")),
     "index beyond total": ([], fragment(255, 3, 30, b"x")),
     "no bytes": ([], fragment(0, 3, 0, b"")),
@@ -95,10 +95,28 @@ def test_messages_of_every_size_arrive_in_any_order(size):
         assert feed(frag, pieces[-1]) == (COMPLETE, message)
 
 
-def test_sixteen_fragments_are_the_most():
-    pieces = split(bytes(160), chunk=10)
-    assert len(pieces) == 16
-    assert feed(Frag(), *pieces) == (COMPLETE, bytes(160))
+def test_thirty_two_fragments_are_the_most():
+    pieces = split(bytes(320), chunk=10)
+    assert len(pieces) == 32
+    assert feed(Frag(), *pieces) == (COMPLETE, bytes(320))
+
+
+def test_slots_and_their_size_are_the_owners_choice():
+    frag = Frag(slots=2, message_bytes=16)
+    begun = [split(bytes(12), message_id=n, chunk=8) for n in range(3)]
+    for age, (first, _) in enumerate(begun):
+        assert feed(frag, first, now=age) == (INCOMPLETE, None)
+    lasts = [last for _, last in begun[::-1]]
+    assert [feed(frag, last, now=9)[0] for last in lasts] == [COMPLETE, COMPLETE, INCOMPLETE]
+    assert feed(Frag(slots=2, message_bytes=16), fragment(0, 1, 0, bytes(17))) == (REFUSED, None)
+
+
+def test_an_id_in_another_context_is_another_message():
+    frag = Frag()
+    (first, last), (_, other) = split(b"a" * 2000), split(b"b" * 2000)
+    assert frag.feed(1 << 48 | 7, first, 0) == (INCOMPLETE, None)
+    assert frag.feed(1 << 49 | 7, other, 0) == (INCOMPLETE, None)
+    assert frag.feed(1 << 48 | 7, last, 0) == (COMPLETE, b"a" * 2000)
 
 
 def test_ids_that_collide_modulo_the_slots_do_not_stall_each_other():
@@ -150,7 +168,7 @@ class Model:
         self.messages = {}
 
     def feed(self, message_id, index, total, offset, chunk):
-        if not (0 < total <= 16 and index < total and chunk and offset + len(chunk) <= BUFFER):
+        if not (0 < total <= 32 and index < total and chunk and offset + len(chunk) <= BUFFER):
             return REFUSED, None
         if index == 0 and offset:
             return REFUSED, None
@@ -185,13 +203,13 @@ def traffic(draw):
     """True fragments of a few messages, shuffled and doubled, among forged ones."""
     rows = []
     for message_id in range(draw(st.integers(1, 4))):
-        sizes = draw(st.lists(st.integers(1, 40), min_size=1, max_size=16))
+        sizes = draw(st.lists(st.integers(1, 40), min_size=1, max_size=32))
         offset = 0
         for index, size in enumerate(sizes):
             rows.append((message_id, index, len(sizes), offset, bytes([65 + index]) * size))
             offset += size
     forged = st.tuples(
-        st.integers(0, 3), st.integers(0, 17), st.integers(0, 17), st.integers(0, 200),
+        st.integers(0, 3), st.integers(0, 33), st.integers(0, 33), st.integers(0, 200),
         st.binary(max_size=30),
     )  # fmt: skip
     rows += draw(st.lists(st.sampled_from(rows), max_size=10))

@@ -121,7 +121,7 @@ void bed_open(struct bed *bed, bool is_hub)
     BED_ASSERT(bed->outlet);
     BED_ASSERT(!m13_channel_create(&channel));
     BED_ASSERT(!m13_path_init(path, &config, is_hub ? BED_PEERS : 1, channel, &bed->page));
-    path->outlet = (struct m13_outlet){bed, outlet_take, outlet_send};
+    path->outlet = (struct m13_outlet){bed, outlet_take, outlet_send, -1};
     path->now_ns = 1000 * M13_SECOND_NS;
     const struct m13_endpoint endpoint = bed_endpoint(bed, 0);
     if (is_hub) {
@@ -137,6 +137,12 @@ void bed_open(struct bed *bed, bool is_hub)
     install(bed, 1, 6);
     path->peers.slots[0].last_heard_ns = path->now_ns;
     m13_feedback_agree(&path->peers.slots[0], true);
+    /* the smallest probe has been answered, so packets beyond it leave in pieces */
+    const struct m13_wire_probe_ack small = {.id = 1, .frame_bytes = M13_PMTU_FRAME_BYTES_MIN};
+    m13_probe_begin(path, &path->peers.slots[0]);
+    BED_ASSERT(
+        m13_probe_acknowledged(path, &path->peers.slots[0], (const void *)&small, sizeof small));
+    BED_ASSERT(path->peers.slots[0].pmtu.frame_bytes == M13_PMTU_FRAME_BYTES_MIN);
 }
 
 void bed_close(struct bed *bed)
@@ -207,6 +213,19 @@ static void check_sessions(const struct m13_peer *peer)
     BED_ASSERT(valid == named); /* no key is kept that nothing refers to */
 }
 
+/* No frame is ever made larger than what arrived, nor an inner packet than the tunnel's MTU. */
+static void check_path(const struct m13_path *path, const struct m13_peer *peer)
+{
+    const struct m13_pmtu *pmtu = &peer->pmtu;
+    if (pmtu->phase == M13_PMTU_IDLE)
+        return;
+    BED_ASSERT(pmtu->frame_bytes >= M13_PMTU_FRAME_BYTES_MIN);
+    BED_ASSERT(pmtu->frame_bytes <= pmtu->frame_bytes_max);
+    BED_ASSERT(pmtu->probe_bytes <= pmtu->frame_bytes_max);
+    BED_ASSERT(pmtu->frame_bytes_max == path->config.mtu_bytes + M13_WIRE_FRAME_BYTES);
+    BED_ASSERT(peer->whole_bytes_max + M13_WIRE_FRAME_BYTES == pmtu->frame_bytes);
+}
+
 void bed_check(const struct bed *bed)
 {
     const struct m13_peers *peers = &bed->path.peers;
@@ -216,7 +235,13 @@ void bed_check(const struct bed *bed)
         const struct m13_peer *peer = &peers->slots[slot];
         BED_ASSERT(peer->slot == slot);
         BED_ASSERT(peer->handshake.message_bytes <= M13_FRAGMENT_MESSAGE_BYTES);
-        BED_ASSERT(peer->frag.arena == peers->frag_arena + (size_t)slot * M13_FRAG_ARENA_BYTES);
+        BED_ASSERT((uint8_t *)peer->frag.slots ==
+                   peers->frag_arena +
+                       slot * M13_FRAG_ARENA_BYTES(M13_FRAG_SLOTS, M13_FRAGMENT_MESSAGE_BYTES));
+        BED_ASSERT((uint8_t *)peer->tunnel_frag.slots ==
+                   peers->tunnel_arena +
+                       slot * M13_FRAG_ARENA_BYTES(M13_PEER_TUNNEL_SLOTS, M13_PEER_INNER_BYTES));
+        check_path(&bed->path, peer);
         check_sessions(peer);
         BED_ASSERT(peer->loss.per_million <= 1000000);
         pending += peer->state == M13_STATE_Handshaking;

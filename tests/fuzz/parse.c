@@ -5,6 +5,7 @@
 #include <stdlib.h>
 
 #include "bed.h"
+#include "fragment.h"
 
 enum { RAW, CLEAR, SEALED, LATER, OUTWARD, KINDS };
 static const uint8_t OTHERS[3] = {4, BED_IPV6 + 1, BED_L2 + 1};
@@ -120,6 +121,21 @@ static void receive_built(struct run *run, uint8_t kind, uint8_t detail, const u
     receive(run, data, outer_bytes + frame_bytes, kind == SEALED && authentic);
 }
 
+/* As the reactor does: into a buffer of the data plane's size. */
+static void reassemble(struct m13_path *path, struct m13_packet *packet)
+{
+    struct m13_frag_message message;
+    if (!m13_reassemble(path, packet, &message))
+        return;
+    struct m13_wire_frame *frame = malloc(M13_WIRE_FRAME_BYTES + message.length);
+    BED_ASSERT(frame);
+    m13_reassembled(packet, frame, &message);
+    BED_ASSERT(packet->verdict == M13_TO_TUN && packet->bytes <= M13_FRAME_BYTES);
+    if (m13_deliver_check(path, packet))
+        packet->verdict = M13_DONE;
+    free(frame);
+}
+
 static void dispatch(struct m13_path *path, struct m13_packet *packet)
 {
     bool is_hub = path->config.is_hub;
@@ -127,6 +143,9 @@ static void dispatch(struct m13_path *path, struct m13_packet *packet)
     case M13_TO_TUN:
         if (m13_deliver_check(path, packet))
             packet->verdict = M13_DONE;
+        break;
+    case M13_TO_REASSEMBLE:
+        reassemble(path, packet);
         break;
     case M13_TO_CONTROL:
         m13_control_receive(path, packet);
@@ -178,6 +197,35 @@ static void flush(struct run *run)
     bed_check(&run->bed);
 }
 
+/* Every piece is in memory of exactly its size. */
+static void send_fragments(struct run *run, struct m13_vector *vector, const uint8_t *inner,
+                           uint32_t inner_bytes)
+{
+    const struct m13_peer *peer = &run->bed.path.peers.slots[0];
+    struct m13_fragments plan = m13_fragment_plan(peer, inner_bytes);
+    uint32_t left = inner_bytes;
+    uint8_t *told = malloc(M13_TOO_BIG_BYTES_MAX);
+    BED_ASSERT(told);
+    uint32_t told_bytes =
+        m13_too_big(&run->bed.path, &run->bed.path.peers.slots[0], inner, inner_bytes, told);
+    BED_ASSERT(told_bytes <= M13_TOO_BIG_BYTES_MAX && told_bytes < inner_bytes);
+    free(told);
+    BED_ASSERT(plan.total > 1 && plan.total <= M13_TUNNEL_FRAGMENTS_MAX);
+    vector->packets[0].verdict = M13_DONE;
+    for (uint32_t index = 0; index < plan.total; index++) {
+        struct m13_packet *packet = &vector->packets[vector->count++];
+        uint32_t chunk_bytes = left < plan.chunk_bytes ? left : plan.chunk_bytes;
+        *packet = vector->packets[0];
+        packet->frame = malloc(M13_WIRE_FRAME_BYTES + 8 + chunk_bytes);
+        BED_ASSERT(packet->frame);
+        m13_fragment_write(packet, &plan, 7, index, inner, inner_bytes);
+        BED_ASSERT(packet->bytes == M13_WIRE_FRAME_BYTES + 8 + chunk_bytes);
+        BED_ASSERT(packet->bytes <= peer->pmtu.frame_bytes);
+        left -= chunk_bytes;
+    }
+    BED_ASSERT(!left);
+}
+
 static void send_outward(struct run *run, const uint8_t *piece, size_t piece_bytes)
 {
     static struct m13_vector vector;
@@ -190,7 +238,11 @@ static void send_outward(struct run *run, const uint8_t *piece, size_t piece_byt
         .frame = (void *)data, .bytes = (uint32_t)(M13_WIRE_FRAME_BYTES + piece_bytes)};
     m13_collect(&run->bed.path, &vector.packets[0], data + M13_WIRE_FRAME_BYTES,
                 (uint32_t)piece_bytes, (uint32_t)piece_bytes);
+    if (vector.packets[0].verdict == M13_TO_FRAGMENT)
+        send_fragments(run, &vector, data + M13_WIRE_FRAME_BYTES, (uint32_t)piece_bytes);
     m13_seal(&run->bed.path, &vector);
+    for (uint32_t i = 1; i < vector.count; i++)
+        free(vector.packets[i].frame);
     free(data);
 }
 

@@ -90,6 +90,18 @@ def word_seeds(role, name, sealed_data):
         )
 
 
+def piece_seeds(role, name):
+    large = inner(OTHER, OURS, bytes(1300)) if role == HUB else inner(OURS, OTHER, bytes(1300))
+    yield f"{name}-outward-large", role + record(OUTWARD, 0, large)
+    packet = inner(OURS, OTHER) if role == HUB else inner(OTHER, OURS)
+    for seed, first, last in (
+        ("pieces", fragment(0, 0, 2, 0, packet[:16]), fragment(0, 1, 2, 16, packet[16:])),
+        ("contradiction", fragment(0, 0, 2, 0, packet[:16]), fragment(0, 1, 3, 16, b"x")),
+    ):
+        pieces = record(SEALED, 0, b"\x21" + first) + record(flushed(SEALED), 0, b"\x21" + last)
+        yield f"{name}-{seed}", role + pieces
+
+
 def parse_seeds():
     frame = clear_frame(0)
     sealed_data = bytes([TUNNEL]) + inner(OURS, OTHER)
@@ -148,6 +160,7 @@ def parse_seeds():
             + record(flushed(CLEAR), 0, bytes([HANDSHAKE]) + fragment(1, 1, 2, 5, b"last")),
         )
         yield f"{name}-outward", role + record(OUTWARD, 0, inner(OTHER, OURS))
+        yield from piece_seeds(role, name)
 
 
 def frag_seeds():
@@ -155,17 +168,20 @@ def frag_seeds():
         return b"".join(record(flags, later, piece) for piece in pieces)
 
     whole = [fragment(1, i, 3, 10 * i, bytes([65 + i]) * 10) for i in range(3)]
-    yield "in-order", feed(*whole)
-    yield "reversed-and-doubled", feed(*whole[::-1], *whole)
-    yield "sixteen", feed(*[fragment(2, i, 16, i, b"x") for i in range(16)])
+    yield "in-order", b"\1" + feed(*whole)
+    yield "of-the-tunnel", b"\0" + feed(*whole) + feed(*whole[::-1], flags=0x21)
+    yield "reversed-and-doubled", b"\1" + feed(*whole[::-1], *whole)
+    yield "sixteen", b"\1" + feed(*[fragment(2, i, 16, i, b"x") for i in range(16)])
     yield (
         "largest",
-        feed(*[fragment(3, i, 7, 1402 * i, bytes(min(1402, 9216 - 1402 * i))) for i in range(7)]),
+        b"\1"
+        + feed(*[fragment(3, i, 7, 1402 * i, bytes(min(1402, 9216 - 1402 * i))) for i in range(7)]),
     )
-    yield "nine-messages", feed(*[fragment(n, 0, 2, 0, b"x") for n in range(9)])
-    yield "stale", feed(whole[0]) + feed(*whole[1:], later=51)
-    yield "overlap", feed(whole[1], fragment(1, 0, 3, 0, b"x" * 11), fragment(1, 2, 3, 19, b"x"))
-    yield "two-kinds", feed(whole[0]) + feed(whole[0], flags=0x21)
+    yield "nine-messages", b"\1" + feed(*[fragment(n, 0, 2, 0, b"x") for n in range(9)])
+    yield "stale", b"\1" + feed(whole[0]) + feed(*whole[1:], later=51)
+    false = fragment(1, 0, 3, 0, b"x" * 11), fragment(1, 2, 3, 19, b"x")
+    yield "overlap", b"\1" + feed(whole[1], *false)
+    yield "two-kinds", b"\1" + feed(whole[0]) + feed(whole[0], flags=0x21)
 
 
 def handshake_seeds():
@@ -227,6 +243,8 @@ def control_seeds():
         yield f"{name}-longer-config", piece(tlv(1, config() + b"more"))
         yield f"{name}-bad-config", piece(tlv(1, config(mtu=99)) + tlv(1, config(prefix=33)))
         yield f"{name}-probe", piece(tlv(2, bytes(100)) + tlv(3) + tlv(4) + tlv(255, b"unknown"))
+        acks = b"".join(tlv(3, struct.pack("<HH", n, 1462)) for n in range(3))
+        yield f"{name}-probe-acknowledged", piece(acks) + piece(tlv(2, b"\7\0"))[1:]
         yield f"{name}-truncated", piece(tlv(1, config())[:-1])
 
 

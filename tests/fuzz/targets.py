@@ -23,7 +23,7 @@ TARGETS = {
 LEFT_OUT = {
     *("aead_ipsecmb", "steer", "xdp", "umem", "uring", "thread"),
     *("selfbench", "selfbench_traffic"),
-    *("hub", "hub_share", "hub_tun", "hub_worker"),
+    *("hub", "hub_outward", "hub_share", "hub_tun", "hub_worker"),
     *("reactor", "reactor_address", "reactor_inward", "reactor_loop", "reactor_outward"),
 }
 COMPILE = [

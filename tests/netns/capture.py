@@ -66,11 +66,14 @@ class Capture:
                 (self.left if sender[2] == PACKET_OUTGOING else self.arrived).append(data)
 
 
-def raw_packet(source: str, destination: str, identifier: int, payload: bytes) -> bytes:
-    """An IPv4 packet of protocol 253 (RFC 3692), its checksum made here."""
+def raw_packet(
+    source: str, destination: str, identifier: int, payload: bytes, fragment: int = 0x4000
+) -> bytes:
+    """An IPv4 packet of protocol 253 (RFC 3692), its checksum made here. fragment: that field,
+    DF unless told."""
     addresses = socket.inet_aton(source) + socket.inet_aton(destination)
     total = 20 + len(payload)
-    head = struct.pack("!BBHHHBBH", 0x45, 0, total, identifier, 0x4000, 64, 253, 0) + addresses
+    head = struct.pack("!BBHHHBBH", 0x45, 0, total, identifier, fragment, 64, 253, 0) + addresses
     value = sum(struct.unpack("!10H", head))
     value = (value & 0xFFFF) + (value >> 16)
     value = (value & 0xFFFF) + (value >> 16)
