@@ -19,7 +19,14 @@ SANITIZE = os.environ.get("M13_SANITIZE", "")  # e.g. "address,undefined" or "th
 PROFILE = os.environ.get("M13_PROFILE", "")  # for clang: functions count how often they run
 # ipsec-mb exists for x86-64 only; elsewhere, and when told so, libcrypto seals alone.
 IPSEC_MB = platform.machine() == "x86_64" and not os.environ.get("M13_WITHOUT_IPSEC_MB")
-LIBRARIES = {"libcrypto": "3.0", "libbpf": "1.1", "libxdp": "1.3", "liburing": "2.3"}
+LIBRARIES = {
+    "libcrypto": "3.0",
+    "libbpf": "1.1",
+    "libxdp": "1.3",
+    "liburing": "2.3",
+    "libcap-ng": "0.8",
+    "libseccomp": "2.5",
+}
 
 SOURCES = sorted(glob("native/core/*.c") + glob("native/path/*.c"))
 if not IPSEC_MB:

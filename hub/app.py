@@ -13,7 +13,7 @@ from hub.console import Console
 from hub.doorkeeper import Doorkeeper
 from hub.plane import XDP_BYTES, Lane, Plane, SocketPlane, XdpPlane
 from hub.steering import own_addresses
-from m13 import endpoint, hexdump, identity, pqc
+from m13 import endpoint, hexdump, identity, pqc, privileges
 from m13.control import ControlSocket, socket_path
 from m13.errors import M13Error, UsageError
 from m13.handshake_process import HandshakeWorker, hub_configuration
@@ -147,6 +147,8 @@ def place6(settings: Settings, subnet6: str | None, fingerprint: str) -> Setting
 def serve(settings: Settings, subnet6: str | None = None) -> None:
     """Until a signal. Raises M13Error; whatever was changed is put back in any case. `subnet6` is
     what --subnet6 says."""
+    if note := privileges.guard_memory():
+        log.warning("%s", note)
     provider = pqc.choose(settings.pqc)
     me = identity.load(settings.identity, provider)
     tun.check_name(settings.tun_name)
@@ -209,7 +211,9 @@ class RunningHub:
         self.plane: Plane = kind(stack, self.settings, facts, lanes, self.page)
         self.door = Doorkeeper(admitted, self.handshakes, self.plane)
         stack.callback(self._end_threads)
+        privileges.refuse_administration()
         self._listen(stack)
+        privileges.keep_for_service()
 
     # --- bring-up ---------------------------------------------------------------------------
 

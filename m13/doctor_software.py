@@ -29,6 +29,8 @@ LIBRARIES = {
     "libbpf": Library("libbpf.so.1", (1, 1), "libbpf1", "loads XDP", "libbpf_version_string"),
     "libxdp": Library("libxdp.so.1", (1, 3), "libxdp1", "the hub's AF_XDP sockets"),
     "liburing": Library("liburing.so.2", (2, 3), "liburing2", "the node's ring"),
+    "libcap-ng": Library("libcap-ng.so.0", (0,), "libcap-ng0", "gives up capabilities"),
+    "libseccomp": Library("libseccomp.so.2", (2, 5), "libseccomp2", "gives up system calls"),
     "libnftables": Library("libnftables.so.1", (1, 0), "libnftables1", "the hub's NAT"),
 }
 if platform.machine() == "x86_64":

@@ -8,18 +8,16 @@ parent's half.
 
 import base64
 import contextlib
-import ctypes
 import hashlib
 import json
 import logging
 import os
 import resource
 import select
-import signal
 import sys
 from typing import Any
 
-from m13 import handshake, pqc
+from m13 import handshake, pqc, privileges
 from m13.errors import ConfigurationError, HostError, M13Error
 from m13.identity import parse_fingerprint
 from native import channel
@@ -30,10 +28,6 @@ NOBODY = 65534
 STANDARD_INPUT, STANDARD_OUTPUT = 0, 1
 STANDARD_DESCRIPTORS = 3
 ANSWER_RING_FULL_MS = 2
-# linux/prctl.h and linux/capability.h
-PR_SET_PDEATHSIG, PR_SET_DUMPABLE, PR_CAPBSET_DROP, PR_SET_NO_NEW_PRIVS = 1, 4, 24, 38
-CAPABILITY_VERSION_3 = 0x20080522
-CAPABILITIES_MAX = 64
 
 READ_BYTES = 1 << 16
 
@@ -83,30 +77,14 @@ def obey(machine: Machine, change: dict[str, Any]) -> None:
 
 
 def drop_privileges() -> None:
-    """Order matters: changing the user resets the death signal and the dumpable flag."""
-    libc = ctypes.CDLL(None, use_errno=True)
-    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    """Order matters: each step takes away what the ones before it needed."""
+    privileges.guard_memory()
+    privileges.become(NOBODY)
     # No new descriptor and no new process: all it needs is open and running.
     resource.setrlimit(resource.RLIMIT_NOFILE, (STANDARD_DESCRIPTORS, STANDARD_DESCRIPTORS))
     resource.setrlimit(resource.RLIMIT_NPROC, (0, 0))
-    for capability in range(CAPABILITIES_MAX):
-        if libc.prctl(PR_CAPBSET_DROP, capability, 0, 0, 0):
-            break  # past the kernel's last one, or not ours to drop
-    if os.geteuid() == 0:
-        os.setgroups([])
-        os.setresgid(NOBODY, NOBODY, NOBODY)
-        os.setresuid(NOBODY, NOBODY, NOBODY)
-    header = (ctypes.c_uint32 * 2)(CAPABILITY_VERSION_3, 0)
-    none = (ctypes.c_uint32 * 6)()
-    calls = {
-        "capset": libc.capset(header, none),
-        "no_new_privs": libc.prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0),
-        "dumpable": libc.prctl(PR_SET_DUMPABLE, 0, 0, 0, 0),
-        "death signal": libc.prctl(PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0),
-    }
-    failed = [name for name, result in calls.items() if result]
-    if failed:
-        raise HostError(f"the handshake worker cannot give up privileges: {', '.join(failed)}")
+    privileges.die_with_parent()
+    privileges.compute_only()
 
 
 def build(configuration: dict[str, Any]) -> Machine:

@@ -9,7 +9,7 @@ from contextlib import ExitStack, closing, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from m13 import hexdump, identity, pqc
+from m13 import hexdump, identity, pqc, privileges
 from m13.control import ControlSocket, socket_path
 from m13.errors import M13Error, SessionError
 from m13.handshake_process import HandshakeWorker, node_configuration
@@ -87,6 +87,8 @@ def wants_sqpoll(settings: Settings) -> bool:
 
 def connect(settings: Settings) -> None:
     """Until a signal. Raises M13Error; whatever was changed is put back in any case."""
+    if note := privileges.guard_memory():
+        log.warning("%s", note)
     provider = pqc.choose(settings.pqc)
     me = identity.load(settings.identity, provider)
     pins = pinned_keys(settings)
@@ -167,7 +169,9 @@ class RunningNode:
         self.worker.await_ready()
         self._listen()
         self.deadline = time.monotonic() + FIRST_SESSION_SECONDS
+        privileges.refuse_administration()
         service.start_thread("m13-reactor", self.node.run)
+        privileges.keep_for_service()
 
     def announce(self, fingerprint: str, provider: str) -> None:
         settings = self.settings

@@ -94,6 +94,8 @@ def test_json_has_every_check_with_reason_and_remedy() -> None:
         "libbpf",
         "libxdp",
         "liburing",
+        "libcap-ng",
+        "libseccomp",
         "libnftables",
         "native modules",
         "PQC providers",

@@ -15,7 +15,7 @@ from hub.registry import audit, roster
 from hub.registry.codes import RegistryError
 from hub.registry.database import Database
 from hub.registry.roster import Change
-from m13 import identity, pqc
+from m13 import identity, pqc, privileges
 from m13.identity import format_fingerprint
 
 log = logging.getLogger("m13.hub")
@@ -75,6 +75,7 @@ class RosterWatch:
             log.warning("%s", line)
 
     def _run(self) -> None:
+        privileges.forgo()
         checkpoint_at, checkpointer = time.monotonic(), audit.Checkpointer(self._database)
         while not self._stop.is_set():
             try:

@@ -97,6 +97,7 @@ class Journal:
         directory = run_directory()
         try:
             directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+            _check_owner(directory)
             inode = os.stat("/proc/self/ns/net").st_ino
             path = directory / f"{role}-{tun_name}-{inode}.journal"
             descriptor = _lock_patiently(path)
@@ -203,6 +204,16 @@ class Journal:
                 if change.is_same_thing(kind, key, self.namespace):
                     return change
         return None
+
+
+def _check_owner(directory: Path) -> None:
+    """What stands in a journal is done as root: whoever may write there would be root."""
+    status = directory.stat()
+    if status.st_uid != os.geteuid() or status.st_mode & 0o022:
+        raise HostError(
+            f"{directory} can be written by others: run 'chown root {directory} &&"
+            f" chmod 700 {directory}', or name another one with M13_RUN_DIR"
+        )
 
 
 def _recover_machine_wide(path: Path) -> int:

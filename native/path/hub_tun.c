@@ -5,6 +5,7 @@
 #include <sys/uio.h>
 #include <unistd.h>
 
+#include "capability.h"
 #include "hub_worker.h"
 
 #define GIVE_BACK_MS 2 /* a TUN this long without a packet is the worker's to read again */
@@ -161,14 +162,15 @@ static void wait_for_work(struct m13_hub *hub)
 int m13_hub_run_tun(struct m13_hub *hub)
 {
     m13_thread_begin("m13-tun", hub->config.tun_core);
-    while (!atomic_load_explicit(&hub->tun_stop, memory_order_acquire)) {
+    int error = m13_capability_forgo();
+    while (!error && !atomic_load_explicit(&hub->tun_stop, memory_order_acquire)) {
         m13_stats_add(stats_of(hub), M13_STAT_loops, 1);
         uint32_t work = write_packets(hub);
         work += read_packets(hub);
         if (m13_patience_is_over(&hub->tun_patience, work, m13_clock_now_ns()))
             wait_for_work(hub);
     }
-    while (write_packets(hub)) {
+    while (!error && write_packets(hub)) {
     }
-    return 0;
+    return error;
 }

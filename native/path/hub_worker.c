@@ -6,6 +6,7 @@
 #include <poll.h>
 #include <stdlib.h>
 
+#include "capability.h"
 /* --- control frames ------------------------------------------------------------------------- */
 
 static struct m13_wire_frame *take_frame(void *owner, uint32_t *index)
@@ -305,9 +306,10 @@ uint32_t m13_hub_turn(struct m13_hub *hub, bool leaving)
 int m13_hub_run_worker(struct m13_hub *hub)
 {
     m13_thread_begin("m13-worker", hub->config.worker_core);
+    int error = m13_capability_forgo();
     hub->path.outlet = (struct m13_outlet){
         .owner = hub, .take = take_frame, .send = send_control, .tun_fd = hub->config.tun_fd};
-    while (!atomic_load_explicit(&hub->stop, memory_order_relaxed)) {
+    while (!error && !atomic_load_explicit(&hub->stop, memory_order_relaxed)) {
         uint32_t work = m13_hub_turn(hub, false);
         /* what waits for a link that is down must not keep us from sleeping */
         bool stuck = hub->transmit_outstanding >= M13_HUB_FRAMES_TRANSMIT;
@@ -315,6 +317,7 @@ int m13_hub_run_worker(struct m13_hub *hub)
         if (m13_patience_is_over(&hub->patience, worked, hub->path.now_ns))
             wait_for_work(hub);
     }
-    m13_hub_leave(hub);
-    return 0;
+    if (!error)
+        m13_hub_leave(hub);
+    return error;
 }

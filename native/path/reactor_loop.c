@@ -2,6 +2,7 @@
  */
 #include <errno.h>
 
+#include "capability.h"
 #include "reactor.h"
 
 #define RETRY_NS     (20 * M13_MILLISECOND_NS)
@@ -212,6 +213,8 @@ int m13_reactor_run(struct m13_reactor *reactor)
 {
     m13_thread_begin("m13-reactor", reactor->config.core);
     int error = start(reactor);
+    if (!error) /* not before: io_uring may be root's alone here */
+        error = m13_capability_forgo();
     while (!error && !atomic_load_explicit(&reactor->stop, memory_order_relaxed))
         turn(reactor);
     if (!error)

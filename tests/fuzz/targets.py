@@ -21,7 +21,7 @@ TARGETS = {
 }
 # What needs a kernel, and what is assembled rather than compiled: not to be fuzzed.
 LEFT_OUT = {
-    *("aead_ipsecmb", "steer", "xdp", "umem", "uring", "thread"),
+    *("aead_ipsecmb", "steer", "xdp", "umem", "uring", "thread", "capability", "seccomp"),
     *("selfbench", "selfbench_traffic"),
     *("hub", "hub_outward", "hub_share", "hub_tun", "hub_worker"),
     *("reactor", "reactor_address", "reactor_inward", "reactor_loop", "reactor_outward"),
