@@ -163,7 +163,7 @@ class HubHandshake:
     def __init__(
         self,
         provider: pqc.Provider,
-        seed: bytes,
+        seed: bytes | bytearray,
         profiles: Iterable[Profile],
         roster: Iterable[Member],
         clock: Callable[[], float] = time.monotonic,
@@ -239,6 +239,7 @@ class HubHandshake:
         pending.server_hello = signed_part + signature
         pending.node_transcript = transcripts.of_node(signature)
         pending.keys = derive(profile, client_hello[2:34], pending.node_transcript, shared)
+        pqc.wipe(shared)
 
     def _finished(self, peer: int, generation: int, message: bytes) -> Answer | None:
         if len(message) != FINISHED_BYTES or message[0] != FINISHED:
@@ -284,7 +285,7 @@ class NodeHandshake:
     def __init__(
         self,
         provider: pqc.Provider,
-        seed: bytes,
+        seed: bytes | bytearray,
         profile: Profile,
         pins: Iterable[bytes],
         clock: Callable[[], float] = time.monotonic,
@@ -363,6 +364,7 @@ class NodeHandshake:
         )
         nonce, transcript = pending.client_hello[2:34], pending.node_transcript
         hub_to_node, node_to_hub = derive(self._profile, nonce, transcript, shared)
+        pqc.wipe(shared)
         signature = self.provider.sign(self._signing_key, transcript, self._profile.context)
         pending.forget()
         pending.finished = bytes([FINISHED]) + signature

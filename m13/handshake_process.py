@@ -1,6 +1,5 @@
 """The parent's half of the handshake worker: start it, notice its death or silence, restart it."""
 
-import base64
 import contextlib
 import json
 import logging
@@ -44,7 +43,7 @@ def hub_configuration(
     and prefixes (networks)."""
     return {
         "role": "hub",
-        "seed": _base64(identity.seed),
+        "seed": identity.seed,
         "accept": list(accept),
         "v1_profile": v1_profile,
         "provider": provider,
@@ -62,7 +61,7 @@ def node_configuration(
     """Pins are the hub's fingerprints; none means that every hub is refused as unknown."""
     return {
         "role": "node",
-        "seed": _base64(identity.seed),
+        "seed": identity.seed,
         "version": version,
         "v1_profile": v1_profile,
         "provider": provider,
@@ -81,7 +80,9 @@ class HandshakeWorker:
         self.restarts = 0
         self._link = link
         # It stays here for restarts, as the identity does; the roster in a form that can change.
+        # The seed is the identity's own buffer: there is no second one.
         self._configuration = dict(configuration)
+        self._seed: bytearray = self._configuration.pop("seed")
         roster = self._configuration.pop("roster", None)
         self._roster = None if roster is None else {entry.get("key"): entry for entry in roster}
         self._orders: deque[bytes] = deque()  # lines the worker's pipe has not taken yet
@@ -203,6 +204,8 @@ class HandshakeWorker:
             configuration = self._configuration
             if self._roster is not None:
                 configuration = {**configuration, "roster": list(self._roster.values())}
+            # Raw and past every buffer: its only copy is then in the pipe. A pipe takes it whole.
+            os.write(self._process.stdin.fileno(), self._seed)
             # One line: the worker reads one before it serves.
             self._process.stdin.write(json.dumps(configuration).encode() + b"\n")
             self._process.stdin.flush()
@@ -294,7 +297,3 @@ def _describe_end(status: int | None) -> str:
         return f"was killed by {signal.Signals(-status).name}"
     except ValueError:
         return f"was killed by signal {-status}"
-
-
-def _base64(data: bytes) -> str:
-    return base64.b64encode(data).decode()

@@ -1,12 +1,11 @@
 """The handshake worker process: `python -m m13.handshake_worker MEMORY_FD REQUEST_FD ANSWER_FD`.
 
-Reads its configuration, secrets included, as one JSON line from standard input, gives up every
-privilege, says "ready" and then serves the channel. Standard input stays open: further lines change
-the roster or the pins, its end means that the parent is gone. m13/handshake_process.py is the
-parent's half.
+Reads from standard input its identity's seed, raw, and its configuration, a JSON line; gives up
+every privilege, says "ready" and then serves the channel. Standard input stays open: further lines
+change the roster or the pins, its end means that the parent is gone. m13/handshake_process.py is
+the parent's half.
 """
 
-import base64
 import contextlib
 import hashlib
 import json
@@ -42,6 +41,15 @@ class Orders:
         self._unread = b""
         self._poller = select.poll()
         self._poller.register(STANDARD_INPUT, select.POLLIN)
+
+    def seed(self) -> bytearray:
+        """What comes before all lines, for the caller to wipe; zeros when the parent went away."""
+        seed = bytearray(pqc.SEED_BYTES)
+        with memoryview(seed) as view:
+            done = 0
+            while done < len(seed) and (count := os.readv(STANDARD_INPUT, [view[done:]])):
+                done += count
+        return seed
 
     def configuration(self) -> bytes:
         """The first line; all there is when the parent went away."""
@@ -87,11 +95,10 @@ def drop_privileges() -> None:
     privileges.compute_only()
 
 
-def build(configuration: dict[str, Any]) -> Machine:
-    """The state machine of a configuration; see handshake_process.configuration()."""
+def build(configuration: dict[str, Any], seed: bytearray) -> Machine:
+    """The state machine of a configuration; see handshake_process. Wipes the seed."""
     try:
         provider = pqc.choose(configuration["provider"])
-        seed = base64.b64decode(configuration["seed"], validate=True)
         version_1 = handshake.PROFILES[configuration["v1_profile"]]
         profiles = {1: version_1, 2: handshake.PROFILES["v2"]}
         if configuration["role"] == "hub":
@@ -102,10 +109,11 @@ def build(configuration: dict[str, Any]) -> Machine:
         profile = profiles[configuration["version"]]
         return handshake.NodeHandshake(provider, seed, profile, pins)
     except (KeyError, TypeError, ValueError) as error:
-        # The error's text may quote the configuration, and with it the seed.
         raise ConfigurationError(
             f"the handshake worker's configuration is wrong ({type(error).__name__})"
         ) from None
+    finally:
+        pqc.wipe(seed)
 
 
 def rehearse(provider: pqc.Provider) -> None:
@@ -204,8 +212,8 @@ def _say(line: str) -> None:
 def main(arguments: list[str]) -> int:
     try:
         orders = Orders()
-        configuration = json.loads(orders.configuration())
-        machine = build(configuration)
+        seed = orders.seed()
+        machine = build(json.loads(orders.configuration()), seed)
         rehearse(machine.provider)
         link = channel.Channel.attach(*map(int, arguments))
         drop_privileges()

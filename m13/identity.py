@@ -22,7 +22,9 @@ FILE_BYTES_MAX = 8192
 
 @dataclass(frozen=True)
 class Identity:
-    seed: bytes = field(repr=False)
+    """`seed` is the only copy that this process keeps of it; with pqc.wipe() it has none."""
+
+    seed: bytearray = field(repr=False)
     public_key: bytes = field(repr=False)
     fingerprint: str
 
@@ -55,10 +57,17 @@ def create(path: Path, provider: pqc.Provider) -> Identity:
     """A new identity at PATH (0600) and its public key at PATH.pub; nothing is ever overwritten."""
     seed = provider.sign_generate()
     _, public_key = provider.sign_load(seed)
-    identity = Identity(seed, public_key, fingerprint(public_key))
-    secret_text = f"{IDENTITY_HEADER}\n{base64.b64encode(seed).decode()}\n{identity.fingerprint}\n"
-    public_text = (
-        f"{PUBLIC_HEADER} {base64.b64encode(public_key).decode()} {identity.fingerprint}\n"
+    identity = Identity(bytearray(seed), public_key, fingerprint(public_key))
+    encoded = base64.b64encode(seed)
+    secret_text = bytearray().join(
+        (IDENTITY_HEADER.encode(), b"\n", encoded, b"\n", identity.fingerprint.encode(), b"\n")
+    )
+    pqc.wipe(seed, encoded)
+    encoded_key = base64.b64encode(public_key)
+    public_text = b"%s %s %s\n" % (
+        PUBLIC_HEADER.encode(),
+        encoded_key,
+        identity.fingerprint.encode(),
     )
     try:
         path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -74,21 +83,29 @@ def create(path: Path, provider: pqc.Provider) -> Identity:
         ) from error
     except OSError as error:
         raise ConfigurationError(f"cannot write {path}: {error.strerror}") from error
+    finally:
+        pqc.wipe(secret_text)
     return identity
 
 
 def load(path: Path, provider: pqc.Provider) -> Identity:
-    text, mode = _read(path)
-    if mode & 0o077:
-        raise ConfigurationError(f"{path} is open to others: run 'chmod 600 {path}'")
-    lines = text.split("\n")
-    if len(lines) != 4 or lines[0] != IDENTITY_HEADER or lines[3]:
-        raise ConfigurationError(f"{path} is not an identity of 'm13 keygen'")
-    seed = _decode(lines[1], pqc.SEED_BYTES, path)
+    data, mode = _read(path)
+    lines = data.split(b"\n")
+    try:
+        if mode & 0o077:
+            raise ConfigurationError(f"{path} is open to others: run 'chmod 600 {path}'")
+        if len(lines) != 4 or lines[0] != IDENTITY_HEADER.encode() or lines[3]:
+            raise ConfigurationError(f"{path} is not an identity of 'm13 keygen'")
+        decoded = _decode(lines[1], pqc.SEED_BYTES, path)
+        stored = lines[2].decode()
+    finally:
+        pqc.wipe(data, *lines)
+    seed = bytearray(decoded)
+    pqc.wipe(decoded)
     _, public_key = provider.sign_load(seed)
-    if fingerprint(public_key) != lines[2]:
+    if fingerprint(public_key) != stored:
         raise ConfigurationError(f"{path} is damaged: its key does not match its fingerprint")
-    return Identity(seed, public_key, lines[2])
+    return Identity(seed, public_key, stored)
 
 
 def load_fingerprint(path: Path, provider: pqc.Provider) -> str:
@@ -98,19 +115,22 @@ def load_fingerprint(path: Path, provider: pqc.Provider) -> str:
 
 def load_public_key(path: Path, provider: pqc.Provider) -> bytes:
     """Of an identity or of a public key file, checked against its fingerprint."""
-    text, _ = _read(path)
-    if not text.startswith(PUBLIC_HEADER + " "):
-        return load(path, provider).public_key
-    fields = text.split()
+    data, _ = _read(path)
+    if not data.startswith(PUBLIC_HEADER.encode() + b" "):
+        pqc.wipe(data)
+        me = load(path, provider)
+        pqc.wipe(me.seed)
+        return me.public_key
+    fields = data.split()
     if len(fields) != 3:
         raise ConfigurationError(f"{path} is not a public key of 'm13 keygen'")
     public_key = _decode(fields[1], pqc.PUBLIC_KEY_BYTES, path)
-    if fingerprint(public_key) != fields[2]:
+    if fingerprint(public_key) != fields[2].decode():
         raise ConfigurationError(f"{path} is damaged: its key does not match its fingerprint")
     return public_key
 
 
-def _decode(text: str, size: int, path: Path) -> bytes:
+def _decode(text: bytearray, size: int, path: Path) -> bytes:
     try:
         value = base64.b64decode(text, validate=True)
     except ValueError:
@@ -125,29 +145,34 @@ def _open_at_once(path: str, flags: int) -> int:
     return os.open(path, flags | os.O_NONBLOCK)
 
 
-def _read(path: Path) -> tuple[str, int]:
-    """Text and mode of one and the same open file."""
+def _read(path: Path) -> tuple[bytearray, int]:
+    """Content, for the caller to wipe, and mode of one and the same open file."""
+    data = bytearray(FILE_BYTES_MAX + 1)
+    count = 0
     try:
-        with open(path, "rb", opener=_open_at_once) as file:
+        # unbuffered: a buffer would keep what it held
+        with open(path, "rb", buffering=0, opener=_open_at_once) as file:
             status = os.fstat(file.fileno())
-            data = file.read(FILE_BYTES_MAX + 1) if stat.S_ISREG(status.st_mode) else b""
+            if stat.S_ISREG(status.st_mode):
+                count = file.readinto(data) or 0
     except FileNotFoundError as error:
         raise ConfigurationError(f"no identity at {path}: run 'm13 keygen {path}'") from error
     except OSError as error:
         raise ConfigurationError(f"cannot read {path}: {error.strerror}") from error
-    if not data or len(data) > FILE_BYTES_MAX or not data.isascii():
+    content = data[:count]
+    pqc.wipe(data)
+    if not content or len(content) > FILE_BYTES_MAX or not content.isascii():
         raise ConfigurationError(f"{path} is not a key file of 'm13 keygen'")
-    return data.decode("ascii"), stat.S_IMODE(status.st_mode)
+    return content, stat.S_IMODE(status.st_mode)
 
 
-def _write_new(path: Path, text: str, mode: int) -> None:
+def _write_new(path: Path, text: bytes | bytearray, mode: int) -> None:
     """All or nothing: a whole file appears under its name, or FileExistsError."""
     temporary = path.with_name(f".{path.name}.{secrets.token_hex(8)}")
     descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode)
     try:
-        with open(descriptor, "w") as file:
+        with open(descriptor, "wb", buffering=0) as file:
             file.write(text)
-            file.flush()
             os.fsync(descriptor)
         os.link(temporary, path)  # unlike rename, refuses to replace
     finally:

@@ -81,7 +81,7 @@ def _pack(polynomial: Polynomial, bits: int) -> bytes:
     return numpy.packbits(planes.astype(numpy.uint8).reshape(-1), bitorder="little").tobytes()
 
 
-def expand(seed: bytes) -> tuple[bytes, bytes]:
+def expand(seed: bytes | bytearray) -> tuple[bytes, bytes]:
     """Public key (2592 bytes) and expanded secret key (4896 bytes)."""
     if len(seed) != 32:
         raise ValueError("an ML-DSA-87 seed is 32 bytes")

@@ -5,10 +5,9 @@ import secrets
 from typing import Any, ClassVar, Protocol
 
 from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
-from cryptography.hazmat.primitives import hashes
-from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 
 from m13.errors import HostError, UsageError
+from native import secret
 
 SEED_BYTES = 32
 ENCAPSULATION_KEY_BYTES = 1568
@@ -20,9 +19,8 @@ SIGNATURE_BYTES = 4627
 class Provider(Protocol):
     """Decapsulation and signing keys are opaque: hand them back to the provider that made them.
 
-    Neither package lets Python overwrite what it holds. OpenSSL clears a key when its last
-    reference goes; shared secrets come as `bytes`, which can only be dropped. Callers drop both at
-    once.
+    OpenSSL clears a key when its last reference goes, so callers drop it at once. Shared secrets
+    and seeds come as `bytes` that nobody else has: callers wipe() them.
     """
 
     name: ClassVar[str]
@@ -39,7 +37,7 @@ class Provider(Protocol):
     def sign_generate(self) -> bytes:
         """A fresh seed."""
 
-    def sign_load(self, seed: bytes) -> tuple[Any, bytes]:
+    def sign_load(self, seed: bytes | bytearray) -> tuple[Any, bytes]:
         """(signing key, public key) of a seed."""
 
     def sign(self, signing_key: Any, message: bytes, context: bytes) -> bytes:
@@ -77,7 +75,7 @@ class CryptographyProvider:
     def sign_generate(self) -> bytes:
         return self._dsa.MLDSA87PrivateKey.generate().private_bytes_raw()
 
-    def sign_load(self, seed: bytes) -> tuple[Any, bytes]:
+    def sign_load(self, seed: bytes | bytearray) -> tuple[Any, bytes]:
         key = self._dsa.MLDSA87PrivateKey.from_seed_bytes(seed)
         return key, key.public_key().public_bytes_raw()
 
@@ -119,7 +117,7 @@ class PqcryptoProvider:
     def sign_generate(self) -> bytes:
         return secrets.token_bytes(SEED_BYTES)
 
-    def sign_load(self, seed: bytes) -> tuple[Any, bytes]:
+    def sign_load(self, seed: bytes | bytearray) -> tuple[Any, bytes]:
         public_key, secret_key = self._expand(seed)
         return secret_key, public_key
 
@@ -157,11 +155,9 @@ def choose(name: str = "auto") -> Provider:
 
 def hkdf(salt: bytes, shared_secret: bytes, info: bytes, length: int = 32) -> bytearray:
     """HKDF-SHA-512 into a buffer that the caller can wipe."""
-    key = bytearray(length)
-    HKDF(hashes.SHA512(), length, salt, info).derive_into(shared_secret, key)
-    return key
+    return secret.derive(salt, shared_secret, info, length)
 
 
-def wipe(*buffers: bytearray) -> None:
-    for buffer in buffers:
-        buffer[:] = bytes(len(buffer))
+def wipe(*holders: bytes | bytearray) -> None:
+    """Overwrites a secret in place; of `bytes` the caller must have the only reference."""
+    secret.wipe(*holders)

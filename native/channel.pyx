@@ -3,6 +3,7 @@
 import os
 from collections import namedtuple
 
+from cpython.bytearray cimport PyByteArray_AS_STRING
 from libc.stdint cimport uint8_t, uint32_t, uintptr_t
 from libc.string cimport memcpy, memset
 from native.core cimport channel as c
@@ -82,9 +83,11 @@ def pack_established(int handshake_version, int prefix_bits, address, fingerprin
         record.prefixes[index].family = 4 if len(network) == 4 else 6
         record.prefixes[index].bits = bits
         copy(record.prefixes[index].address, network, 4 if len(network) == 4 else 16, "network")
-    payload = bytearray((<const char *>&record)[:sizeof(record)])
+    # whole at once: what grows, or passes through a bytes object, leaves its keys behind
+    payload = bytearray(sizeof(record) + len(finished))
+    memcpy(PyByteArray_AS_STRING(payload), &record, sizeof(record))
     explicit_bzero(&record, sizeof(record))
-    payload += finished
+    payload[sizeof(record):] = finished
     return payload
 
 

@@ -6,6 +6,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "secret.h"
+
 #define FRAG_ARENA_BYTES   M13_FRAG_ARENA_BYTES(M13_FRAG_SLOTS, M13_FRAGMENT_MESSAGE_BYTES)
 #define TUNNEL_ARENA_BYTES M13_FRAG_ARENA_BYTES(M13_PEER_TUNNEL_SLOTS, M13_PEER_INNER_BYTES)
 
@@ -15,14 +17,14 @@ int m13_peers_init(struct m13_peers *peers, uint32_t count, const uint64_t seed[
         return -EINVAL;
     memset(peers, 0, sizeof *peers);
     peers->count = count;
-    peers->slots = aligned_alloc(alignof(struct m13_peer), count * sizeof(struct m13_peer));
+    peers->slots = m13_secret_map(count * sizeof(struct m13_peer)); /* session keys are in it */
     peers->frag_arena = calloc(count, FRAG_ARENA_BYTES);
     peers->tunnel_arena = calloc(count, TUNNEL_ARENA_BYTES);
     peers->message_arena = calloc(count, M13_FRAGMENT_MESSAGE_BYTES);
     int error = m13_prefix_table_init(&peers->prefixes, M13_PEERS_PREFIXES_MAX);
     if (!peers->slots || !peers->frag_arena || !peers->tunnel_arena || !peers->message_arena ||
         error) {
-        free(peers->slots);
+        m13_secret_unmap(peers->slots, count * sizeof(struct m13_peer));
         free(peers->frag_arena);
         free(peers->tunnel_arena);
         free(peers->message_arena);
@@ -30,7 +32,6 @@ int m13_peers_init(struct m13_peers *peers, uint32_t count, const uint64_t seed[
         memset(peers, 0, sizeof *peers);
         return -ENOMEM;
     }
-    memset(peers->slots, 0, count * sizeof(struct m13_peer));
     for (uint32_t slot = 0; slot < count; slot++) {
         struct m13_peer *peer = &peers->slots[slot];
         peer->slot = (uint16_t)slot;
@@ -50,7 +51,7 @@ void m13_peers_fini(struct m13_peers *peers, struct m13_aead *aead)
 {
     for (uint32_t slot = 0; slot < peers->count; slot++)
         m13_peer_forget_sessions(&peers->slots[slot], aead);
-    free(peers->slots);
+    m13_secret_unmap(peers->slots, peers->count * sizeof(struct m13_peer));
     free(peers->frag_arena);
     free(peers->tunnel_arena);
     free(peers->message_arena);

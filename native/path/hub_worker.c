@@ -1,5 +1,4 @@
 /* The hub's worker: a list of calls, turn after turn. */
-#include "fragment.h"
 #include "hub_worker.h"
 
 #include <errno.h>
@@ -7,6 +6,8 @@
 #include <stdlib.h>
 
 #include "capability.h"
+#include "fragment.h"
+
 /* --- control frames ------------------------------------------------------------------------- */
 
 static struct m13_wire_frame *take_frame(void *owner, uint32_t *index)
