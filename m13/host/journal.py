@@ -16,6 +16,7 @@ value is handed on, and only the last to leave restores it. The directory lock o
 """
 
 import contextlib
+import errno
 import fcntl
 import importlib
 import json
@@ -89,6 +90,7 @@ class Journal:
         self.path = path
         self.namespace = network_namespace()
         self._descriptor = descriptor
+        self._is_full = False
         self._pending = _read(path)
         self._next_token = max(self._pending, default=0) + 1
 
@@ -106,7 +108,14 @@ class Journal:
         if descriptor is None:
             raise HostError(f"m13-{role} is already running here (pid {_owner(path)})")
         journal = cls(path, descriptor)
-        journal._recover()
+        try:
+            journal._recover()
+        except (OSError, HostError) as error:
+            if not journal._pending:
+                path.unlink(missing_ok=True)
+            os.close(descriptor)
+            reason = error.strerror if isinstance(error, OSError) else error
+            raise HostError(f"cannot keep a journal in {directory}: {reason}") from error
         return journal
 
     def __enter__(self) -> Self:
@@ -150,7 +159,12 @@ class Journal:
     def discard(self, token: int) -> None:
         """Forget a change that was not made after all, or that another one replaced."""
         if self._pending.pop(token, None) is not None:
-            self._append({"undone": token})
+            try:
+                self._append({"undone": token})
+            except HostError as error:
+                # the next start undoes it once more, which is allowed; the others' turn comes now
+                log.log(logging.DEBUG if self._is_full else logging.WARNING, "%s", error)
+                self._is_full = True
 
     def is_shared(self, kind: str, key: str) -> bool:
         """Whether another live run depends on the same thing."""
@@ -168,8 +182,16 @@ class Journal:
         self._descriptor = -1
 
     def _append(self, line: Facts) -> None:
-        os.write(self._descriptor, json.dumps(line).encode() + b"\n")
-        os.fdatasync(self._descriptor)
+        """HostError when it is not on disk; then nothing of it is in the file either."""
+        data = json.dumps(line).encode() + b"\n"
+        size = os.fstat(self._descriptor).st_size
+        try:
+            if os.write(self._descriptor, data) < len(data):
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+            os.fdatasync(self._descriptor)
+        except OSError as error:
+            os.ftruncate(self._descriptor, size)
+            raise HostError(f"cannot write {self.path}: {error.strerror}") from error
 
     def _recover(self) -> None:
         restored = self._undo_leftovers(everything=True)

@@ -1,10 +1,13 @@
 """The journal, with plain files as the things changed."""
 
+import contextlib
 import json
 import logging
 import multiprocessing
 import os
+import resource
 import signal
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -52,6 +55,37 @@ def test_changes_are_undone_newest_first(setting: Path, run_directory: Path) -> 
     assert setting.read_text() == "first\n"
     assert list(run_directory.iterdir()) == []
     assert run_directory.stat().st_mode & 0o777 == 0o700
+
+
+@contextlib.contextmanager
+def full_at(path: Path) -> Iterator[None]:
+    """The file cannot grow, as on a full disk (setrlimit(2), RLIMIT_FSIZE)."""
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    handler = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (path.stat().st_size + 5, limits[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+        signal.signal(signal.SIGXFSZ, handler)
+
+
+def test_a_full_disk_refuses_changes_and_hinders_no_undoing(
+    setting: Path, run_directory: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    journal = Journal.open("hub", "m13t0")
+    for text in ("second\n", "third\n"):
+        kernel_file.change(journal, setting, text, False)
+    before = journal.path.read_bytes()
+    with full_at(journal.path):
+        with pytest.raises(HostError, match=r"cannot write .*journal"):
+            kernel_file.change(journal, setting, "fourth\n", False)
+        assert journal.path.read_bytes() == before
+        assert setting.read_text() == "third\n"
+        journal.close()
+    assert setting.read_text() == "first\n"
+    assert list(run_directory.iterdir()) == []
+    assert len([r for r in caplog.records if r.levelno >= logging.WARNING]) == 1
 
 
 def test_a_change_is_on_disk_before_it_is_made(setting: Path, run_directory: Path) -> None:
