@@ -42,7 +42,7 @@ class Peer:
         self.outer = OUTER_NETWORK[number + 1]
         self.address = TUNNEL.network[number + 2]
         self.mac = bytes([2, 0, 0, 0xAA, *number.to_bytes(2, "big")])
-        seed = provider.sign_generate()
+        self.seed = seed = provider.sign_generate()
         self.key = fingerprint(provider.sign_load(seed)[1])
         self._machine = handshake.NodeHandshake(provider, seed, handshake.PROFILES["v2"], [hub_pin])
         self._generation = 0

@@ -49,6 +49,8 @@ class Settings:
     single_queue: int | None
     mtu: int  # 0: as the interface leaves
     keepalive_ms: int
+    rekey_seconds: int
+    rekey_frames: int
     handshake_versions: tuple[int, ...]
     v1_profile: str
     rx: str
@@ -63,7 +65,6 @@ class Settings:
     tun_core: int = -1
     large_udp: bool = False
     link_mtu: int = 1500  # of the interface
-    rekey_seconds: int = 3660  # nodes ask by themselves at 3600
     registry: str | None = None
     subnet6: ipaddress.IPv6Interface | None = None
     routed6: bool = False

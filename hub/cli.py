@@ -104,6 +104,7 @@ EPILOG = (
     show_default=True,
     help="Interval of sealed keepalives; a peer silent for five is lost.",
 )
+@config.rekey_options(seconds=3660)  # nodes ask by themselves at 3600
 @click.option(
     "--handshake",
     type=click.Choice(["v1", "v2", "both"]),

@@ -18,7 +18,7 @@ from m13 import endpoint
 from m13.errors import ConfigurationError
 from m13.handshake_process import HandshakeWorker
 from m13.identity import format_fingerprint, parse_fingerprint
-from native.channel import NOT_ADMITTED
+from native.channel import HUB_FULL, NOT_ADMITTED
 from native.event import Event
 
 log = logging.getLogger("m13.hub")
@@ -35,6 +35,7 @@ REFUSALS = {
     6: "handshake version not accepted",
     7: "handshake worker was restarted",
     8: "internal error",
+    HUB_FULL: "as many nodes as a hub serves are connected",
 }
 
 

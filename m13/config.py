@@ -241,6 +241,28 @@ def shared_options(function: F) -> F:
     return function
 
 
+def rekey_options(seconds: int) -> Callable[[F], F]:
+    """When a session gets new keys; the limits of docs/PROTOCOL.md §5 are the defaults."""
+
+    def decorate(function: F) -> F:
+        function = click.option(
+            "--rekey-frames",
+            type=click.IntRange(1000, 1 << 32),
+            default=1 << 32,
+            show_default=True,
+            help="Frames sent after which the session gets new keys.",
+        )(function)
+        return click.option(
+            "--rekey-seconds",
+            type=click.IntRange(5, seconds),
+            default=seconds,
+            show_default=True,
+            help="Age at which the session gets new keys.",
+        )(function)
+
+    return decorate
+
+
 def check_root(program: str) -> None:
     """Before anything is touched: the machine can only be changed by root."""
     if os.geteuid() != 0:

@@ -29,6 +29,7 @@ HUB_KEY_UNKNOWN: Final[int]
 VERSION_REFUSED: Final[int]
 NO_STATE: Final[int]
 INTERNAL: Final[int]
+HUB_FULL: Final[int]
 
 class Message(NamedTuple):
     kind: int

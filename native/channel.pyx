@@ -36,6 +36,7 @@ HUB_KEY_UNKNOWN = c.M13_CHANNEL_HUB_KEY_UNKNOWN
 VERSION_REFUSED = c.M13_CHANNEL_VERSION_REFUSED
 NO_STATE = c.M13_CHANNEL_NO_STATE
 INTERNAL = c.M13_CHANNEL_INTERNAL
+HUB_FULL = c.M13_CHANNEL_HUB_FULL
 
 Message = namedtuple("Message", "kind peer generation payload")
 Established = namedtuple(

@@ -58,7 +58,7 @@ cdef object fill(c.m13_path_config *config, settings):
     config.mtu_bytes = settings.mtu
     config.keepalive_ms = settings.keepalive_ms
     config.rekey_age_ns = settings.rekey_seconds * 1000000000
-    config.rekey_frames = c.M13_REKEY_FRAMES_MAX
+    config.rekey_frames = min(settings.rekey_frames, c.M13_REKEY_FRAMES_MAX)
 
 
 cdef object place_hub(c.m13_path_config *config, settings):

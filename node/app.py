@@ -5,6 +5,7 @@ import logging
 import os
 import socket
 import time
+from collections.abc import Mapping
 from contextlib import ExitStack, closing, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -72,6 +73,7 @@ class Settings:
     pqc: str
     low_latency: bool
     rekey_seconds: int
+    rekey_frames: int
     sqpoll: bool | str
     worker_core: int = -1
     large_udp: bool = False
@@ -83,6 +85,15 @@ def wants_sqpoll(settings: Settings) -> bool:
     if settings.sqpoll == "auto":
         return len(os.sched_getaffinity(0)) >= SQPOLL_CORES_MIN
     return settings.sqpoll == "on"
+
+
+def silence(counters: Mapping[str, int]) -> str:
+    """What a hub that gave no session must have meant: it says nothing in the clear."""
+    if counters["handshake_messages"]:
+        return "it admits this node's key, but gives no session: perhaps it has all nodes it serves"
+    if counters["echoes"]:
+        return "it answers, but does not admit this node's key or its handshake version"
+    return "it did not answer"
 
 
 def connect(settings: Settings) -> None:
@@ -223,13 +234,9 @@ class RunningNode:
         counters = snapshot["counters"]
         self.awake.follow(counters["tun_read_packets"] + counters["tun_written_packets"])
         if not self.had_session and time.monotonic() > self.deadline:
-            why = self.last_refusal or (
-                "it answers, but does not admit this node's key or its handshake version"
-                if snapshot["counters"]["echoes"]
-                else "it did not answer"
-            )
             raise SessionError(
-                f"no session with {self._hub()} within {FIRST_SESSION_SECONDS:.0f} s: {why}",
+                f"no session with {self._hub()} within {FIRST_SESSION_SECONDS:.0f} s:"
+                f" {self.last_refusal or silence(counters)}",
                 "E_NO_SESSION",
             )
 

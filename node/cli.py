@@ -58,13 +58,7 @@ EPILOG = (
     show_default=True,
     help="Handshake profile; there is no falling back.",
 )
-@click.option(
-    "--rekey-seconds",
-    type=click.IntRange(5, 3600),
-    default=3600,
-    show_default=True,
-    help="Age at which the session gets new keys.",
-)
+@config.rekey_options(seconds=3600)
 @click.option(
     "--sqpoll",
     type=click.Choice(["auto", "on", "off"]),

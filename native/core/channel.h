@@ -59,6 +59,7 @@ enum m13_channel_reason {
     M13_CHANNEL_VERSION_REFUSED = 6,
     M13_CHANNEL_NO_STATE = 7,
     M13_CHANNEL_INTERNAL = 8,
+    M13_CHANNEL_HUB_FULL = 9, /* not of the worker: the datapath's table has no room */
 };
 
 struct m13_channel_message {

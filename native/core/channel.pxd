@@ -36,6 +36,7 @@ cdef extern from "channel.h" nogil:
         M13_CHANNEL_VERSION_REFUSED
         M13_CHANNEL_NO_STATE
         M13_CHANNEL_INTERNAL
+        M13_CHANNEL_HUB_FULL
 
     struct m13_channel_message:
         uint32_t kind

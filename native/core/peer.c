@@ -84,18 +84,33 @@ static struct m13_peer *oldest_pending(struct m13_peers *peers, bool without_coo
 
 /* Who gives way to one more handshake from this source; NULL when there is room. A source that
  * has its share displaces only itself, so no single one can crowd out the others. */
-static struct m13_peer *find_victim(struct m13_peers *peers, const struct m13_endpoint *source,
-                                    bool has_cookie)
+static struct m13_peer *find_victim(struct m13_peers *peers, const struct m13_endpoint *source)
 {
     uint32_t count;
     struct m13_peer *oldest = oldest_pending(peers, false, source, &count);
     if (count >= M13_PEERS_PENDING_PER_SOURCE)
         return oldest;
-    if (!has_cookie && peers->pending_without_cookie >= M13_PEERS_NO_COOKIE_MAX)
-        return oldest_pending(peers, true, NULL, &count);
     if (peers->pending >= M13_PEERS_PENDING_MAX)
-        return oldest_pending(peers, !has_cookie, NULL, &count);
+        return oldest_pending(peers, false, NULL, &count);
     return NULL;
+}
+
+/* The same for one without cookie; false: not now. When the budget is full, the moment it may no
+ * longer be is kept, so that what comes before is refused without a search. */
+static bool make_room_without_cookie(struct m13_peers *peers, struct m13_aead *aead,
+                                     uint64_t now_ns)
+{
+    uint32_t count;
+    if (peers->pending_without_cookie < M13_PEERS_NO_COOKIE_MAX)
+        return peers->pending < M13_PEERS_PENDING_MAX;
+    if (now_ns < peers->no_cookie_full_ns)
+        return false;
+    const struct m13_peer *oldest = oldest_pending(peers, true, NULL, &count);
+    peers->no_cookie_full_ns = oldest->handshake.started_ns + M13_PEERS_NO_COOKIE_HOLD_NS;
+    if (now_ns < peers->no_cookie_full_ns)
+        return false;
+    m13_peers_release(peers, aead, oldest->slot);
+    return true;
 }
 
 static void enter_maps(struct m13_peers *peers, const struct m13_peer *peer)
@@ -107,10 +122,10 @@ uint16_t m13_peers_claim(struct m13_peers *peers, struct m13_aead *aead,
                          const struct m13_endpoint *endpoint, const uint8_t mac[6], bool has_cookie,
                          uint64_t now_ns)
 {
-    struct m13_peer *victim = find_victim(peers, endpoint, has_cookie);
+    struct m13_peer *victim = has_cookie ? find_victim(peers, endpoint) : NULL;
     if (victim)
         m13_peers_release(peers, aead, victim->slot);
-    else if (peers->pending >= M13_PEERS_PENDING_MAX)
+    if (!has_cookie && !make_room_without_cookie(peers, aead, now_ns))
         return M13_PEER_NONE;
     for (uint32_t slot = 0; slot < peers->count; slot++) {
         struct m13_peer *peer = &peers->slots[slot];

@@ -26,8 +26,9 @@
 #define M13_PEERS_ESTABLISHED_MAX    256
 #define M13_PEERS_PENDING_MAX        64
 #define M13_PEER_SLOTS               (M13_PEERS_ESTABLISHED_MAX + M13_PEERS_PENDING_MAX)
-#define M13_PEERS_NO_COOKIE_MAX      8 /* §4.5: the separate budget of v1 peers */
-#define M13_PEERS_PENDING_PER_SOURCE 8 /* §4.5: the limit per source */
+#define M13_PEERS_NO_COOKIE_MAX      8             /* §4.5: the separate budget of v1 peers */
+#define M13_PEERS_PENDING_PER_SOURCE 8             /* §4.5: the limit per source */
+#define M13_PEERS_NO_COOKIE_HOLD_NS  1000000000ull /* one of that budget is let be so long */
 #define M13_PEER_NONE                M13_MAP_NONE
 #define M13_PEER_PREFIXES_MAX        (2 + M13_CHANNEL_PREFIXES_MAX) /* addresses, and behind them */
 #define M13_PEERS_PREFIXES_MAX       (M13_PEERS_ESTABLISHED_MAX * M13_PEER_PREFIXES_MAX)
@@ -55,6 +56,8 @@ struct m13_handshake {
     bool has_identity;  /* node: its ClientHello is ready */
     uint8_t cookie[16]; /* node: what the echo carried */
     uint8_t nonce[M13_HELLO_NONCE_BYTES];
+    bool has_heard;        /* hub: there is a message of the peer we gave an answer to, */
+    uint16_t heard_id;     /* whose fragments had this id */
     uint16_t message_id;   /* fragment id of the message: resends keep it */
     uint16_t chunk_bytes;  /* of its fragments */
     uint8_t smaller_after; /* node: resends left before smaller ones are tried */
@@ -122,7 +125,8 @@ struct m13_peers {
     uint32_t established;
     uint32_t pending;
     uint32_t pending_without_cookie;
-    uint32_t generation; /* last one given out */
+    uint64_t no_cookie_full_ns; /* until then that budget is known to be full */
+    uint32_t generation;        /* last one given out */
     uint32_t departed_next;
     uint64_t departed[M13_PEERS_DEPARTED_MAX];
     uint8_t *frag_arena;
@@ -158,8 +162,9 @@ static inline uint16_t m13_peers_find_endpoint(const struct m13_peers *peers,
 }
 
 /* A pending slot for a handshake from this endpoint. When a source has its share, its own oldest
- * gives way; when all are taken, the oldest of all. One without cookie only displaces another.
- * M13_PEER_NONE: no. */
+ * gives way; when all are taken, the oldest of all. One without cookie, whose source may be
+ * anybody, only displaces another, and that after a second: a flood of them costs a look at the
+ * clock each, and is never more than 8 handshakes a second. M13_PEER_NONE: no. */
 uint16_t m13_peers_claim(struct m13_peers *peers, struct m13_aead *aead,
                          const struct m13_endpoint *endpoint, const uint8_t mac[6], bool has_cookie,
                          uint64_t now_ns);

@@ -1,6 +1,8 @@
 /* Sealed control messages and the timers of a session; clear frames without payload. */
 #include "path.h"
 
+#define FIRST_FRAME_NS (20 * M13_SECOND_NS) /* over two round trips of 8 s (§4.3) */
+
 void m13_control_send_clear(struct m13_path *path, const struct m13_endpoint *to, uint8_t flags,
                             const uint8_t *cookie)
 {
@@ -112,13 +114,24 @@ void m13_control_receive(struct m13_path *path, struct m13_packet *packet)
         m13_drop(path, packet, M13_DROP_control);
 }
 
+/* Until the hub has heard one frame under a key, the node may not have seen CONFIG yet: that takes
+ * a round trip and more when frames are lost, whatever the keepalive interval is. */
+static bool is_lost(const struct m13_path *path, const struct m13_peer *peer)
+{
+    bool unused = path->config.is_hub && !peer->current->replay.next;
+    uint64_t patience_ns = path->timeout_ns;
+    if (unused && patience_ns < FIRST_FRAME_NS)
+        patience_ns = FIRST_FRAME_NS;
+    return path->now_ns - peer->last_heard_ns > patience_ns;
+}
+
 void m13_control_tick(struct m13_path *path, struct m13_peer *peer)
 {
     if (!peer->current)
         return;
     m13_peer_retire(peer, &path->aead, path->now_ns);
     m13_feedback_tick(path, peer);
-    if (path->now_ns - peer->last_heard_ns > path->timeout_ns) {
+    if (is_lost(path, peer)) {
         m13_stats_add(path->stats, M13_STAT_sessions_lost, 1);
         m13_report_event(path, M13_EVENT_LOST, peer, 0, NULL);
         if (path->config.is_hub)

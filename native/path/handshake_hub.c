@@ -5,13 +5,17 @@
 #include "path.h"
 
 #define RESTART_NS (5 * M13_SECOND_NS) /* another ClientHello does not displace one before */
+/* An answer takes milliseconds, and a quarter of a second when all 64 peers ask at once: after this
+ * long the worker process died over the request. To ask again what it still has is harmless. */
+#define ASK_AGAIN_NS (2 * M13_SECOND_NS)
 
 static bool may_echo(struct m13_path *path, const struct m13_endpoint *source)
 {
     uint64_t key = source->key ^ path->peers.by_mac.seed;
-    uint32_t *bucket = &path->echo_ms[key * 0x9E3779B97F4A7C15ull >> 54];
+    uint32_t *bucket = &path->echo_ms[key * 0x9E3779B97F4A7C15ull >> 50];
     uint32_t now_ms = (uint32_t)(path->now_ns / M13_MILLISECOND_NS);
-    /* sources that share a bucket only wait for each other */
+    /* sources that share a bucket wait for each other: so many, that whoever comes meanwhile to
+     * 50 000 spoofed registrations a second finds three in four of them free */
     /* 0 means never, so the moment is stored odd and may lie 1 ms ahead: hence signed */
     int32_t since_ms = (int32_t)(now_ms - *bucket);
     if (*bucket && since_ms < (int32_t)(M13_ECHO_INTERVAL_NS / M13_MILLISECOND_NS))
@@ -19,7 +23,7 @@ static bool may_echo(struct m13_path *path, const struct m13_endpoint *source)
     *bucket = now_ms | 1;
     return true;
 }
-_Static_assert(M13_ECHO_BUCKETS == 1 << (64 - 54), "the hash above takes the top ten bits");
+_Static_assert(M13_ECHO_BUCKETS == 1 << (64 - 50), "the hash above takes the top 14 bits");
 
 /* A registration keeps no state: the echo's cookie is all that comes of it (§4.5). */
 void m13_hub_register(struct m13_path *path, struct m13_packet *packet)
@@ -36,7 +40,7 @@ void m13_hub_register(struct m13_path *path, struct m13_packet *packet)
 
 /* Ten attempts a second from one endpoint at most; each costs the worker lattice work. */
 static void client_hello(struct m13_path *path, struct m13_peer *peer,
-                         const struct m13_frag_message *message, uint8_t key_phase)
+                         const struct m13_frag_message *message, uint8_t key_phase, uint16_t id)
 {
     struct m13_handshake *handshake = &peer->handshake;
     const uint8_t *nonce = message->bytes + M13_HELLO_NONCE_OFFSET;
@@ -48,6 +52,11 @@ static void client_hello(struct m13_path *path, struct m13_peer *peer,
             m13_handshake_set_chunk(path, peer, message->chunk_bytes);
             m13_stats_add(path->stats, M13_STAT_handshake_resends, 1);
             m13_handshake_send(path, peer);
+        } else if (handshake->phase == M13_HANDSHAKE_HELLO &&
+                   path->now_ns - handshake->answered_ns >= ASK_AGAIN_NS) {
+            handshake->answered_ns = path->now_ns;
+            m13_handshake_ask(path, peer, M13_CHANNEL_ASK_CLIENT_HELLO, message->bytes,
+                              message->length);
         }
         return;
     }
@@ -67,19 +76,24 @@ static void client_hello(struct m13_path *path, struct m13_peer *peer,
     handshake->phase = M13_HANDSHAKE_HELLO;
     handshake->key_phase = key_phase;
     m13_handshake_set_chunk(path, peer, message->chunk_bytes);
+    handshake->has_heard = true;
+    handshake->heard_id = id;
     handshake->started_ns = handshake->answered_ns = path->now_ns;
     memcpy(handshake->nonce, nonce, M13_HELLO_NONCE_BYTES);
     m13_stats_add(path->stats, M13_STAT_handshakes_started, 1);
 }
 
 static void finished(struct m13_path *path, struct m13_peer *peer,
-                     const struct m13_frag_message *message)
+                     const struct m13_frag_message *message, uint16_t id)
 {
     struct m13_handshake *handshake = &peer->handshake;
     if (handshake->phase == M13_HANDSHAKE_HELLO_DONE) {
         if (m13_handshake_ask(path, peer, M13_CHANNEL_ASK_FINISHED, message->bytes,
-                              message->length))
+                              message->length)) {
             handshake->phase = M13_HANDSHAKE_FINISHED;
+            handshake->has_heard = true;
+            handshake->heard_id = id;
+        }
     } else if (handshake->phase == M13_HANDSHAKE_CONFIRMED &&
                path->now_ns - handshake->answered_ns >= M13_HELLO_INTERVAL_NS) {
         handshake->answered_ns = path->now_ns; /* the node has not seen CONFIG */
@@ -101,7 +115,7 @@ static void version_refused(struct m13_path *path, struct m13_peer *peer)
 }
 
 static void message_complete(struct m13_path *path, struct m13_peer *peer,
-                             const struct m13_frag_message *message, uint8_t key_phase)
+                             const struct m13_frag_message *message, uint8_t key_phase, uint16_t id)
 {
     m13_stats_add(path->stats, M13_STAT_handshake_messages, 1);
     uint8_t type = message->bytes[0];
@@ -109,11 +123,11 @@ static void message_complete(struct m13_path *path, struct m13_peer *peer,
         uint8_t version = message->bytes[1];
         bool v2 = version == 2 && path->config.accept_v2 && peer->handshake.has_cookie;
         if (v2 || (version == 1 && path->config.accept_v1))
-            client_hello(path, peer, message, version == 2 ? key_phase : 0);
+            client_hello(path, peer, message, version == 2 ? key_phase : 0, id);
         else
             version_refused(path, peer);
     } else if (type == M13_FINISHED && message->length == M13_FINISHED_BYTES) {
-        finished(path, peer, message);
+        finished(path, peer, message, id);
     } else {
         m13_stats_drop(path->stats, M13_DROP_handshake_message);
     }
@@ -140,18 +154,49 @@ static uint16_t slot_for(struct m13_path *path, struct m13_packet *packet)
     return slot;
 }
 
+/* A fragment of a message that was answered says that the answer was lost. One tells, so a way that
+ * loses much need not carry all of them again. Whoever has no cookie must send the whole: to him we
+ * never say more than he said. */
+static bool answered_again(struct m13_path *path, struct m13_peer *peer,
+                           const struct m13_wire_fragment *header)
+{
+    struct m13_handshake *handshake = &peer->handshake;
+    bool has_answer =
+        handshake->phase == M13_HANDSHAKE_HELLO_DONE || handshake->phase == M13_HANDSHAKE_CONFIRMED;
+    if (!handshake->has_cookie || !handshake->has_heard || handshake->heard_id != header->id ||
+        !has_answer)
+        return false;
+    if (path->now_ns - handshake->answered_ns < M13_HELLO_INTERVAL_NS)
+        return true;
+    handshake->answered_ns = path->now_ns;
+    m13_stats_add(path->stats, M13_STAT_handshake_resends, 1);
+    if (handshake->phase == M13_HANDSHAKE_HELLO_DONE)
+        m13_handshake_send(path, peer);
+    else
+        m13_control_send_config(path, peer);
+    return true;
+}
+
 void m13_hub_fragment(struct m13_path *path, struct m13_packet *packet)
 {
     struct m13_frag_message message;
+    struct m13_wire_fragment header;
     uint16_t slot = slot_for(path, packet);
     if (slot == M13_PEER_NONE)
         return;
     struct m13_peer *peer = &path->peers.slots[slot];
     packet->verdict = M13_DONE;
+    if (packet->bytes < M13_WIRE_FRAME_BYTES + sizeof header) {
+        m13_drop(path, packet, M13_DROP_fragment);
+        return;
+    }
+    memcpy(&header, packet->frame->payload, sizeof header);
+    if (answered_again(path, peer, &header))
+        return;
     switch (m13_frag_feed(&peer->frag, packet->frame->header.flags, packet->frame->payload,
                           packet->bytes - M13_WIRE_FRAME_BYTES, path->now_ns, &message)) {
     case M13_FRAG_COMPLETE:
-        message_complete(path, peer, &message, packet->frame->header.key_phase);
+        message_complete(path, peer, &message, packet->frame->header.key_phase, header.id);
         break;
     case M13_FRAG_REFUSED:
         m13_drop(path, packet, M13_DROP_fragment);
@@ -200,6 +245,9 @@ static void establish(struct m13_path *path, struct m13_peer *peer,
     if (!m13_peers_establish(&path->peers, &path->aead, peer->slot, answer->fingerprint, prefixes,
                              count)) {
         m13_stats_drop(path->stats, M13_DROP_no_peer_slot);
+        m13_stats_add(path->stats, M13_STAT_handshakes_refused, 1);
+        m13_report_event(path, M13_EVENT_REFUSED, peer, M13_CHANNEL_HUB_FULL, answer->fingerprint);
+        m13_peers_release(&path->peers, &path->aead, peer->slot);
         return;
     }
     memcpy(peer->name, answer->name, sizeof peer->name);
@@ -231,6 +279,7 @@ static void refused(struct m13_path *path, struct m13_peer *peer,
 {
     m13_stats_add(path->stats, M13_STAT_handshakes_refused, 1);
     m13_report_event(path, M13_EVENT_REFUSED, peer, answer->reason, answer->fingerprint);
+    peer->handshake.has_heard = false; /* the true one may have the same id */
     if (peer->handshake.phase == M13_HANDSHAKE_FINISHED &&
         answer->reason == M13_CHANNEL_BAD_SIGNATURE)
         peer->handshake.phase = M13_HANDSHAKE_HELLO_DONE;

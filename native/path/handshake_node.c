@@ -9,6 +9,7 @@
 #define RESEND_MAX_NS   (2 * M13_SECOND_NS)
 #define REGISTER_NS     (100 * M13_MILLISECOND_NS) /* keepalive before a session */
 #define ATTEMPT_MAX_NS  (20 * M13_SECOND_NS)       /* over two round trips of 8 s (§4.3) */
+#define ASK_AGAIN_NS    (2 * M13_SECOND_NS)        /* the worker process died over the request */
 
 static void schedule_resend(struct m13_path *path, struct m13_handshake *handshake,
                             uint64_t interval_ns)
@@ -97,6 +98,7 @@ static void send_hello_when_ready(struct m13_path *path, struct m13_peer *peer)
         handshake->phase != M13_HANDSHAKE_REGISTERING)
         return;
     handshake->phase = M13_HANDSHAKE_HELLO;
+    handshake->started_ns = path->now_ns; /* the registration's round trip is not counted */
     m13_handshake_send(path, peer);
     schedule_resend(path, handshake, RESEND_FIRST_NS);
 }
@@ -235,16 +237,25 @@ void m13_node_pause(struct m13_path *path, struct m13_peer *peer)
         schedule_resend(path, &peer->handshake, RESEND_FIRST_NS);
 }
 
+void m13_node_configured(struct m13_peer *peer)
+{
+    if (peer->handshake.phase != M13_HANDSHAKE_FINISHED || peer->next)
+        return;
+    peer->handshake.phase = M13_HANDSHAKE_IDLE;
+    peer->handshake.interval_ns = 0;
+}
+
 void m13_node_confirm(struct m13_path *path, struct m13_peer *peer)
 {
     bool renewed = peer->current != NULL;
     m13_peer_promote(peer, &path->aead, peer->next, path->now_ns);
     peer->state = M13_STATE_Established;
     path->peers.established = 1;
-    peer->last_sent_ns = path->now_ns;
+    peer->last_sent_ns = 0; /* the next tick's keepalive tells the hub that we have the key */
     peer->handshakes++;
-    peer->handshake.phase = M13_HANDSHAKE_IDLE;
-    peer->handshake.interval_ns = 0;
+    /* without CONFIG there is no tunnel yet: Finished is sent again until it comes */
+    if (peer->tunnel_address)
+        m13_node_configured(peer);
     peer->rekey_requested = false;
     m13_stats_add(path->stats, M13_STAT_handshakes_done, 1);
     if (!renewed && peer->handshakes > 1)
@@ -259,6 +270,9 @@ static void resend(struct m13_path *path, struct m13_peer *peer)
 {
     struct m13_handshake *handshake = &peer->handshake;
     uint64_t interval_ns = handshake->interval_ns * 2;
+    uint8_t version = path->config.handshake_version;
+    if (!handshake->has_identity && path->now_ns - handshake->started_ns >= ASK_AGAIN_NS)
+        m13_handshake_ask(path, peer, M13_CHANNEL_ASK_START, &version, 1);
     /* 0x80 before a session is the cleartext keepalive: it asks for an echo as well */
     send_registration(path, peer, M13_FLAGS_ECHO);
     if (handshake->phase == M13_HANDSHAKE_HELLO || handshake->phase == M13_HANDSHAKE_FINISHED) {
@@ -278,11 +292,11 @@ void m13_node_tick(struct m13_path *path, struct m13_peer *peer)
     m13_control_tick(path, peer);
     bool due = path->now_ns >= handshake->resend_ns;
     if (handshake->phase == M13_HANDSHAKE_IDLE) {
-        if (due &&
-            (!peer->current || peer->rekey_requested || m13_session_is_old(path, peer->current)))
+        if (due && (!peer->current || !peer->tunnel_address || peer->rekey_requested ||
+                    m13_session_is_old(path, peer->current)))
             begin(path, peer);
     } else if (path->now_ns - handshake->started_ns > ATTEMPT_MAX_NS ||
-               (handshake->phase == M13_HANDSHAKE_FINISHED && !peer->next)) {
+               (handshake->phase == M13_HANDSHAKE_FINISHED && !peer->next && !peer->current)) {
         give_up(path, peer);
     } else if (due) {
         resend(path, peer);

@@ -51,6 +51,8 @@ int m13_path_init(struct m13_path *path, const struct m13_path_config *config, u
     if (RAND_bytes((uint8_t *)seeds, sizeof seeds) != 1)
         return -EIO;
     path->random_state = seeds[0] | 1;
+    /* message ids come from it: one port's next node must not begin with the ids of the last */
+    path->clear_sequence = seeds[1] >> 49;
     int error = m13_aead_create(&path->aead, config->aead_backend);
     if (!error)
         error = m13_peers_init(&path->peers, peers, seeds + 1);

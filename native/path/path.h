@@ -29,7 +29,7 @@
 #define M13_TUNNEL_MTU_MAX    3400 /* a sealed frame and AF_XDP's headroom fit one buffer */
 #define M13_TUNNEL_MTU_MIN    576  /* RFC 791: what every IPv4 host accepts */
 #define M13_ECHO_INTERVAL_NS  (100 * M13_MILLISECOND_NS) /* §4.5: one echo per source */
-#define M13_ECHO_BUCKETS      1024
+#define M13_ECHO_BUCKETS      16384
 #define M13_REKEY_FRAMES_MAX  (1ull << 32) /* §5 */
 #define M13_HANDSHAKE_RESENDS 2 /* unanswered, before smaller fragments are tried (§9) */
 #define M13_HELLO_INTERVAL_NS (100 * M13_MILLISECOND_NS)
@@ -403,6 +403,8 @@ void m13_node_tick(struct m13_path *path, struct m13_peer *peer);
 void m13_node_lose(struct m13_path *path, struct m13_peer *peer);
 /* Node: the next attempt begins a little later, not at once. */
 void m13_node_pause(struct m13_path *path, struct m13_peer *peer);
+/* Node: CONFIG arrived; under the new key that ends the handshake. */
+void m13_node_configured(struct m13_peer *peer);
 /* Node: a frame under the new key arrived, so the hub has it: use it. */
 void m13_node_confirm(struct m13_path *path, struct m13_peer *peer);
 
