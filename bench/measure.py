@@ -19,7 +19,7 @@ from bench.tunnel import ProgramError
 
 ROOT = Path(__file__).parent.parent
 BUILT = ROOT / "build" / "bench"
-PROGRAMS = ("udp_load", "ping_times")
+PROGRAMS = ("udp_load", "ping_times", "flood_load")
 DIRECTIONS = ("up", "down")
 UDP_SIZES = (64, 1200)
 LOSS_MAX = 0.001
@@ -68,6 +68,8 @@ def build() -> None:
         newest = max(source.stat().st_mtime, header.stat().st_mtime)
         if not program.exists() or program.stat().st_mtime <= newest:
             flags = ["-O2", "-std=c11", "-Wall", "-Wextra", "-Werror", "-pthread"]
+            # -iquote: <sched.h> is the system's, not our core's
+            flags += ["-iquote", str(ROOT / "native" / "core")]
             subprocess.run(["gcc", *flags, "-o", program, source], check=True)
 
 

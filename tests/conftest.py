@@ -11,6 +11,7 @@ def pytest_addoption(parser):
     group.addoption("--hub-iface", metavar="NAME", help="port of this machine for the hub")
     group.addoption("--node-iface", metavar="NAME", help="port of this machine for the node")
     group.addoption("--role", choices=["hub", "node"], help="which end this machine is")
+    group.addoption("--soak-minutes", type=float, help="how long the endurance test runs")
     group.addoption("--peer-host", metavar="HOST", help="the machine that is the other end")
 
 

@@ -1,5 +1,7 @@
 """The replay window: tables in the spirit of RFC 6479, and a model that keeps every counter."""
 
+import itertools
+
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -38,6 +40,29 @@ TABLE = {
     "hard stop": [(STOP, False), (STOP + 1, False), (2**64 - 1, False), (STOP - 1, True)],
     "hard stop does not move the window": [(0, True), (2**64 - 1, False), (1, True), (0, False)],
     "from the far end nothing old comes back": [(STOP - 1, True), (0, False), (STOP, False)],
+    "a window in order leaves room for what came before it": [
+        *[(n, True) for n in range(1, WINDOW)], (0, True), (0, False),
+    ],
+    "a window and one in order leaves none": [
+        *[(n, True) for n in range(1, WINDOW + 1)], (0, False), (1, False),
+    ],
+    "a window backwards": [
+        *[(n, True) for n in range(WINDOW - 1, -1, -1)],
+        *[(n, False) for n in range(0, WINDOW, 97)],
+        (WINDOW, True), (0, False),
+    ],
+    "backwards with the newest first": [
+        (2 * WINDOW, True),
+        *[(n, True) for n in range(2 * WINDOW - 1, WINDOW, -1)],
+        (WINDOW, False), (WINDOW + 1, False),
+    ],
+    "every second, then those between": [
+        *[(n, True) for n in range(0, WINDOW, 2)], *[(n, True) for n in range(1, WINDOW, 2)],
+        *[(n, False) for n in range(0, WINDOW, 61)],
+    ],
+    "jumps of a word clear just that word": [
+        step for n in range(0, 3 * WINDOW, 64) for step in ((n, True), (n, False), (n + 63, True))
+    ],
 }  # fmt: skip
 
 
@@ -73,6 +98,16 @@ class Model:
         if fresh:
             self.seen.add(counter)
         return fresh
+
+
+# Where words, the window and the bitmap, two windows long, end; and the first counters.
+EDGES = sorted({0, 1} | {edge + near for edge in (64, WINDOW, 2 * WINDOW) for near in (-1, 0, 1)})
+
+
+def test_every_order_of_four_counters_around_the_edges():
+    for order in itertools.product(EDGES, repeat=4):
+        replay, model = Replay(), Model()
+        assert [replay.advance(n) for n in order] == [model.advance(n) for n in order], order
 
 
 # Steps relative to the newest counter, mostly around the places where words and windows end.
