@@ -5,6 +5,8 @@ network does and builds the outer headers itself; the socket leaves them to the 
 turn moves many datagrams at once. Which is better on this machine, hub/receive.py measures.
 """
 
+import contextlib
+import logging
 import socket
 from collections.abc import Callable
 from contextlib import ExitStack
@@ -30,6 +32,8 @@ from native.umem import Umem
 from native.xdp import Socket
 
 SO_BINDTODEVICE = 25  # asm-generic/socket.h
+
+log = logging.getLogger("m13.hub")
 
 
 class Plane(Protocol):
@@ -99,12 +103,14 @@ class XdpPlane:
         self._endpoints: dict[int, tuple[int, str]] = {}  # peer -> generation, outer address
         self._places: dict[bytes, tuple[int, int]] = {}  # fingerprint -> peer, generation
         self._hubs: list[Hub] = []
+        self._sockets: list[Socket] = []
         share = Share(len(lanes)) if len(lanes) > 1 else None
         first: Socket | None = None
         for worker, lane in enumerate(lanes):
             queue = (settings.single_queue or 0) + worker
             socket = stack.enter_context(self._socket(umem, settings.interface, queue, first))
             first = first or socket
+            self._sockets.append(socket)
             own = replace(settings, worker_core=lane.cores.worker, tun_core=lane.cores.tun)
             self._hubs.append(
                 Hub(own, socket, lane.channel, page, lane.tun_fd, facts.mac, worker, share)
@@ -189,10 +195,18 @@ class XdpPlane:
                 worker, slot = divmod(peer, PEERS_WORKER)
                 self._hubs[worker].set_next_hop(slot, generation, endpoint.pack(address), mac)
 
+    def _say_statistics(self) -> None:
+        """What the kernel counted on its side of our rings, which no counter of ours knows."""
+        for worker, held in enumerate(self._sockets):
+            with contextlib.suppress(OSError):  # the end goes on
+                seen = [f"{what} {count}" for what, count in held.statistics().items() if count]
+                log.info("AF_XDP of worker %d: %s", worker, ", ".join(seen) or "nothing lost")
+
     def end(self, service: Service) -> tuple[int, int]:
         for hub in self._hubs:
             hub.stop()
         service.join_threads()
+        self._say_statistics()
         return sum(hub.settle() for hub in self._hubs), FRAMES * len(self._hubs)
 
 

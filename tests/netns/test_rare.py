@@ -59,6 +59,7 @@ def test_a_hub_serves_on_while_its_addresses_come_and_go(bed: Bed, keys: Keys, r
         assert ping(bed.node, HUB_INNER)
     assert (node.stop(), hub.stop()) == (0, 0)
     if rx == "xdp":
+        hub.wait_log("AF_XDP of worker 0: ")
         assert int(hub.wait_log(r"XDP verdicts: .*redirect_udp (\d+)")[1]) >= 5
 
 
