@@ -19,10 +19,10 @@ import time
 from collections.abc import Iterator, Sequence
 from contextlib import closing
 from pathlib import Path
-from types import TracebackType
-from typing import Self
+from typing import Any
 
 from bench.bed import INTERNET_ADDRESS, Bed
+from bench.capture import PACKET_OUTGOING, RECORD_BYTES_MAX, PacketCapture
 from bench.check.driver import RECORDINGS
 from bench.namespace import Namespace
 from bench.traffic import ping
@@ -32,12 +32,9 @@ from m13.errors import M13Error
 LINKTYPE_USER0 = 147
 PCAP_MAGIC_NANOSECONDS = 0xA1B23C4D
 HEADER_BYTES = 10  # struct virtio_net_hdr
-RECORD_BYTES_MAX = HEADER_BYTES + 65535
 TUN = "m13tun0"
-ETH_P_ALL, SOL_PACKET = 3, 263  # linux/if_ether.h, linux/socket.h
-PACKET_OUTGOING, PACKET_VNET_HDR = 4, 15  # linux/if_packet.h
+PACKET_VNET_HDR = 15  # linux/if_packet.h
 UDP_SEGMENT = 103  # linux/udp.h
-SO_RCVBUFFORCE = 33
 SETTLE_S = 0.3
 WAIT_S = 10
 
@@ -46,41 +43,17 @@ BURST = 32
 PAYLOAD = bytes(range(256)) * 256  # compresses well; no stage looks at it
 
 
-class Capture:
+class Capture(PacketCapture):
     """With `with`: the packets the kernel hands to a TUN, as a read of it gives them."""
 
     def __init__(self, namespace: Namespace) -> None:
-        with namespace.inside():
-            self._socket = socket.socket(socket.AF_PACKET, socket.SOCK_RAW, 0)
-            self._socket.setsockopt(socket.SOL_SOCKET, SO_RCVBUFFORCE, 64 << 20)
-            self._socket.setsockopt(SOL_PACKET, PACKET_VNET_HDR, 1)
-            self._socket.bind((TUN, ETH_P_ALL))
-        self._socket.settimeout(0.05)
-        self._is_stopping = threading.Event()
-        self._thread = threading.Thread(target=self._run, daemon=True)
+        super().__init__(namespace, TUN, PACKET_VNET_HDR)
         self.records: list[tuple[int, bytes]] = []  # time_ns, header and packet
 
-    def __enter__(self) -> Self:
-        self._thread.start()
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self._is_stopping.set()
-        self._thread.join()
-        self._socket.close()
-
-    def _run(self) -> None:
-        while not self._is_stopping.is_set():
-            with contextlib.suppress(TimeoutError):
-                data, sender = self._socket.recvfrom(RECORD_BYTES_MAX)
-                # the tunnel is IPv4; what IPv6 says on a new interface is not its traffic
-                if sender[2] == PACKET_OUTGOING and data[HEADER_BYTES] >> 4 == 4:
-                    self.records.append((time.time_ns(), data))
+    def take(self, data: bytes, sender: Any) -> None:
+        # the tunnel is IPv4; what IPv6 says on a new interface is not its traffic
+        if sender[2] == PACKET_OUTGOING and data[HEADER_BYTES] >> 4 == 4:
+            self.records.append((time.time_ns(), data))
 
 
 def stream(source: Namespace, target: Namespace, address: str) -> None:

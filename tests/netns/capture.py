@@ -1,51 +1,24 @@
 """What passes an interface, seen from a packet socket of our own."""
 
-import contextlib
 import socket
 import struct
-import threading
 import time
-from types import TracebackType
-from typing import Self
+from typing import Any
 
+from bench.capture import PACKET_OUTGOING, SO_RCVBUFFORCE, PacketCapture
 from bench.namespace import Namespace
 
-ETH_P_ALL = 3
-PACKET_OUTGOING = 4
-SOL_PACKET, PACKET_IGNORE_OUTGOING = 263, 23
-SO_RCVBUFFORCE = 33
+PACKET_IGNORE_OUTGOING = 23
 SETTLE_S = 1
 
 
-class Capture:
+class Capture(PacketCapture):
     """With `with`: frames that arrive at an interface, and with `outgoing` those that leave too."""
 
     def __init__(self, namespace: Namespace, interface: str, *, outgoing: bool = False) -> None:
-        with namespace.inside():
-            self._socket = socket.socket(socket.AF_PACKET, socket.SOCK_RAW, 0)
-            self._socket.setsockopt(socket.SOL_SOCKET, SO_RCVBUFFORCE, 64 << 20)
-            if not outgoing:
-                self._socket.setsockopt(SOL_PACKET, PACKET_IGNORE_OUTGOING, 1)
-            self._socket.bind((interface, ETH_P_ALL))
-        self._socket.settimeout(0.05)
-        self._is_stopping = threading.Event()
-        self._thread = threading.Thread(target=self._run, daemon=True)
+        super().__init__(namespace, interface, *([] if outgoing else [PACKET_IGNORE_OUTGOING]))
         self.arrived: list[bytes] = []
         self.left: list[bytes] = []
-
-    def __enter__(self) -> Self:
-        self._thread.start()
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self._is_stopping.set()
-        self._thread.join()
-        self._socket.close()
 
     @property
     def frames(self) -> list[bytes]:
@@ -59,11 +32,8 @@ class Capture:
             count = len(self.frames)
             time.sleep(0.1)
 
-    def _run(self) -> None:
-        while not self._is_stopping.is_set():
-            with contextlib.suppress(TimeoutError):
-                data, sender = self._socket.recvfrom(65536)
-                (self.left if sender[2] == PACKET_OUTGOING else self.arrived).append(data)
+    def take(self, data: bytes, sender: Any) -> None:
+        (self.left if sender[2] == PACKET_OUTGOING else self.arrived).append(data)
 
 
 def raw_packet(

@@ -18,9 +18,9 @@ from typing import Self
 
 from scapy.utils import checksum as scapy_checksum
 
+from bench.capture import ETH_P_ALL, PACKET_OUTGOING, SO_RCVBUFFORCE, SOL_PACKET
 from bench.namespace import Namespace
 from bench.tunnel import Program
-from tests.netns.capture import ETH_P_ALL, PACKET_OUTGOING, SO_RCVBUFFORCE, SOL_PACKET
 from tests.segmenter import (
     CHECKSUM_AT,
     HEADER,

@@ -9,8 +9,8 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass
 
+from bench.capture import SO_RCVBUFFORCE
 from bench.namespace import Namespace
-from tests.netns.capture import SO_RCVBUFFORCE
 
 UDP_SEGMENT = 103  # include/uapi/linux/udp.h
 SO_NO_CHECK = 11
