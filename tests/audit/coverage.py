@@ -78,7 +78,7 @@ def _origin(copied: Path) -> Path:
 def _build() -> None:
     environment = {**os.environ, "M13_PROFILE": "1", "CC": "clang", "LDSHARED": "clang -shared"}
     setup = [sys.executable, "setup.py", "-q", "build_clib", "build_ext", "--inplace"]
-    run(setup, folder=COPY, environment=environment)
+    run(setup, folder=COPY, environment=environment, timeout_s=TIMEOUT_S)
 
 
 def _run_programs(tests: list[str]) -> None:
