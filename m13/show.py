@@ -166,10 +166,11 @@ def _ago(seconds: float | None) -> str:
 
 def _path(peer: Shown) -> dict[str, str]:
     """What is measured of the way there; a dash while it is not."""
-    loss, rtt, mtu = (peer.get(field) for field in ("loss_percent", "rtt_ms", "path_mtu_bytes"))
+    rtt_us, mtu = peer.get("rtt_us"), peer.get("path_mtu_bytes")
+    lost = peer["loss_per_million"] / 10_000 if rtt_us else None
     return {
-        "loss": NOTHING if loss is None else f"{loss:.1f} %",
-        "rtt": NOTHING if rtt is None else f"{rtt:.1f} ms",
+        "loss": NOTHING if lost is None else f"{lost:.2g} %",
+        "rtt": f"{rtt_us / 1000:.3g} ms" if rtt_us else NOTHING,
         "path MTU": f"{mtu} B" if mtu else NOTHING,
     }
 
