@@ -173,7 +173,7 @@ static bool answered_again(struct m13_path *path, struct m13_peer *peer,
     if (handshake->phase == M13_HANDSHAKE_HELLO_DONE)
         m13_handshake_send(path, peer);
     else
-        m13_control_send_config(path, peer);
+        m13_config_send(path, peer);
     return true;
 }
 

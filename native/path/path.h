@@ -18,6 +18,7 @@
 #include "clock.h"
 #include "cookie.h"
 #include "doorbell.h"
+#include "events.h"
 #include "peer.h"
 #include "ring.h"
 #include "stats.h"
@@ -66,62 +67,6 @@ struct m13_packet {
 struct m13_vector {
     uint32_t count;
     struct m13_packet packets[M13_VECTOR_PACKETS];
-};
-
-/* What the control process is told; fields that a kind does not use are zero. */
-enum m13_event_kind {
-    M13_EVENT_ESTABLISHED = 1, /* a session: first, renewed (detail 1) */
-    M13_EVENT_LOST = 2,        /* E_PEER_TIMEOUT, or detail M13_LOST_... */
-    M13_EVENT_REFUSED = 3,     /* detail: enum m13_channel_reason; fingerprint of the key seen */
-    M13_EVENT_MOVED = 4,       /* the peer's endpoint changed */
-    M13_EVENT_CONFIG = 5,      /* node: address, prefix, MTU, keepalive from the hub */
-    M13_EVENT_FRAME = 6,       /* hexdump; detail: 0 received, 1 sent */
-    M13_EVENT_PATH = 7,        /* the path MTU changed; bytes: of outer packets that pass whole */
-};
-#define M13_LOST_EXPELLED    1
-#define M13_LOST_GOODBYE     2 /* the peer said so (FIN) */
-#define M13_EVENT_DUMP_BYTES 96
-#define M13_EVENT_SLOTS      256
-
-struct m13_event {
-    uint32_t kind;
-    uint32_t peer;
-    uint32_t generation;
-    uint32_t detail;
-    uint64_t time_ns;
-    uint8_t address[M13_ENDPOINT_ADDRESS_BYTES]; /* as in struct m13_endpoint */
-    uint16_t port;                               /* host order */
-    uint16_t mtu_bytes;
-    uint8_t tunnel_address[4];
-    uint8_t hub_address[4];
-    uint16_t keepalive_ms;
-    uint8_t prefix_bits;
-    uint8_t handshake_version;
-    uint8_t endpoint_kind;       /* enum m13_endpoint_kind */
-    uint8_t tunnel_address6[16]; /* zero: none */
-    uint8_t hub_address6[16];
-    uint8_t prefix6_bits;
-    uint32_t bytes; /* of the dumped frame, of the path */
-    uint8_t fingerprint[32];
-    char name[32];
-    uint8_t dump[M13_EVENT_DUMP_BYTES];
-};
-
-/* What the control process tells a hub. */
-enum m13_command_kind {
-    M13_COMMAND_NEXT_HOP,
-    M13_COMMAND_EXPEL, /* the peer is no longer admitted: its session ends now */
-    M13_COMMAND_RENEW, /* its settings changed: the node is asked for new keys, which bring them */
-    M13_COMMAND_CONFIGURE, /* it is sent CONFIG again: the first one may be lost */
-};
-
-struct m13_command {
-    uint32_t peer;
-    uint32_t generation;
-    uint8_t address[M13_ENDPOINT_ADDRESS_BYTES]; /* the peer's: a next hop for a former endpoint is
-                                                    ignored */
-    uint8_t mac[6];                              /* next hop towards it */
-    uint16_t kind;                               /* enum m13_command_kind */
 };
 
 /* How control frames leave: the one thing hub and node do differently on this slow path.
@@ -292,7 +237,7 @@ bool m13_config_receive(struct m13_path *path, struct m13_peer *peer, const uint
 bool m13_routes_receive(struct m13_path *path, struct m13_peer *peer, const uint8_t *value,
                         uint32_t bytes);
 /* Keepalives due, key overlaps over, peers lost. Once a tick per peer. */
-void m13_control_send_config(struct m13_path *path, struct m13_peer *peer);
+void m13_config_send(struct m13_path *path, struct m13_peer *peer);
 /* Keepalives and probes due, key overlaps over, peers lost. Once a tick per peer. */
 void m13_control_tick(struct m13_path *path, struct m13_peer *peer);
 
