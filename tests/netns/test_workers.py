@@ -101,9 +101,7 @@ def test_what_the_wrong_worker_took_reaches_the_right_one(pair: Pair) -> None:
     for address in (NODE, NODE2):
         for _ in range(8):
             assert len(traffic.ping(pair.bed.internet, address, 5)) == 5
-    after = pair.hub.snapshot()
-    assert after["counters"]["handed_on"] > before
-    assert after["drops"].get("no_route", 0) == 0
+    assert pair.hub.snapshot()["counters"]["handed_on"] > before
 
 
 def test_a_node_that_comes_back_elsewhere_is_with_one_worker_only(pair: Pair, keys: Keys) -> None:
