@@ -10,7 +10,8 @@ import os
 import signal
 import stat
 import subprocess
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -260,3 +261,59 @@ def test_a_lost_carrier_and_a_small_mtu_are_told_and_so_is_their_end(
 def set_mtu(namespace: Namespace, interface: str, mtu: int) -> None:
     with namespace.netlink() as netlink:
         netlink.link("set", index=netlink.link_lookup(ifname=interface)[0], mtu=mtu)
+
+
+def test_telemetry_tells_of_sessions_that_came_back(bed: Bed, keys: Keys, rx: str) -> None:
+    hub = start_hub(bed, keys, "--rx", rx, *QUICK)
+    node = start_node(bed, keys)
+    assert hub.snapshot()["counters"]["reconnects"] == 0
+    node.kill()
+    node = start_node(bed, keys)
+    assert (reconnects(hub), reconnects(node)) == (1, 0)
+    hub.kill()
+    hub = start_hub(bed, keys, "--rx", rx, *QUICK)
+    hub.wait_log("session up: node ")
+    node.wait_log(r"(?s)session up.*session up", 3)
+    wait_for(lambda: reconnects(node) == 1)
+    assert reconnects(hub) == 0  # it does not know who was there before it
+    assert (node.stop(), hub.stop()) == (0, 0), node.log + hub.log
+
+
+def reconnects(program: Program) -> int:
+    return int(program.snapshot()["counters"]["reconnects"])
+
+
+def wait_for(condition: Callable[[], bool], timeout_s: float = 3) -> None:
+    until = time.monotonic() + timeout_s
+    while not condition():
+        assert time.monotonic() < until
+        time.sleep(0.01)
+
+
+def test_telemetry_tells_of_the_tun_thread_and_of_pressure(bed: Bed, keys: Keys, rx: str) -> None:
+    hub = start_hub(bed, keys, "--rx", rx)
+    node = start_node(bed, keys)
+    quiet = hub.snapshot()
+    assert quiet["gauges"]["fill_least"] > 0
+    for source, target, address in (
+        (bed.node, bed.internet, INTERNET_ADDRESS),
+        (bed.internet, bed.node, "10.13.0.2"),
+    ):
+        assert traffic.tcp(source, target, address, 8 << 20).is_intact
+    time.sleep(0.2)  # gauges are of the last tick
+    busy = hub.snapshot()
+    gauges, writers = busy["gauges"], busy["writers"]
+    for name in ("tun_read_packets", "tun_written_packets"):
+        assert busy["counters"][name] == sum(writers[who][name] for who in ("worker", "tun"))
+        assert busy["counters"][name] > quiet["counters"][name]
+    assert gauges["fill_least"] < quiet["gauges"]["fill_outstanding"]
+    if rx == "xdp":
+        # so much makes the TUN thread work, and packets wait for it and for the worker
+        assert writers["tun"]["tun_read_packets"] > 0
+        assert writers["tun"]["tun_written_packets"] > 0
+        for name in ("ring_to_tun", "ring_from_tun"):
+            assert 0 < gauges[f"{name}_peak"] <= 2048
+            assert gauges[name] <= gauges[f"{name}_peak"]
+        assert gauges["scheduler_peak"] > 0
+    assert (node.stop(), hub.stop()) == (0, 0), node.log + hub.log
+    assert_all_frames_accounted(hub)
