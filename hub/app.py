@@ -11,6 +11,7 @@ from pathlib import Path
 from hub import admission, nat, prefixes, receive
 from hub.console import Console
 from hub.doorkeeper import Doorkeeper
+from hub.node_routes import NodeRoutes
 from hub.plane import XDP_BYTES, Lane, Plane, SocketPlane, XdpPlane
 from hub.steering import own_addresses
 from m13 import endpoint, hexdump, identity, pqc, privileges
@@ -252,7 +253,7 @@ class RunningHub:
         if settings.subnet6:
             device.add_address(str(settings.subnet6.ip), settings.subnet6.network.prefixlen)
         nat.enable(journal, settings.tun_name, self.subnets)
-        self.routes = prefixes.NodeRoutes(journal, device.ifindex, settings.subnet6)
+        self.routes = NodeRoutes(journal, device.ifindex, settings.subnet6)
         self.routes.follow(self.admitted.nodes.values())
         return device
 

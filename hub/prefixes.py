@@ -1,17 +1,12 @@
 """Inner addresses beside IPv4 ones: a hub's IPv6 subnet, and networks behind its nodes."""
 
 import ipaddress
-import logging
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from typing import Any, Protocol
 
-from m13.errors import ConfigurationError, HostError, UsageError
-from m13.host import routes
-from m13.host.journal import Journal
+from m13.errors import ConfigurationError, UsageError
 from m13.identity import parse_fingerprint
 from native.channel import PREFIXES_MAX
-
-log = logging.getLogger("m13.hub")
 
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 SUBNET6_BITS_MAX = 96  # behind it every IPv4 host number finds a place
@@ -98,7 +93,7 @@ def parse_allowed_ips(entry: Any, place: str, hub: ipaddress.IPv4Interface) -> t
         if not network.prefixlen:
             raise ConfigurationError(f"{place}: allowed_ips: {network} is everybody's")
         for other in (*found, hub.network):
-            if _overlap(network, other):
+            if overlap(network, other):
                 raise ConfigurationError(f"{place}: allowed_ips: {network} overlaps {other}")
         found.append(network)
     return tuple(found)
@@ -107,53 +102,20 @@ def parse_allowed_ips(entry: Any, place: str, hub: ipaddress.IPv4Interface) -> t
 def check_overlaps(place: str, name: str, node: Addressed, others: Sequence[Addressed]) -> None:
     """ConfigurationError when an inner address could be of two nodes."""
     for other in others:
-        for network in _owned(node):
-            for theirs in _owned(other):
-                if _overlap(network, theirs):
+        for network in owned(node):
+            for theirs in owned(other):
+                if overlap(network, theirs):
                     raise ConfigurationError(
                         f"{place}: {network} of '{name}' overlaps {theirs} of '{other.name}'"
                     )
 
 
-def _owned(node: Addressed) -> list[Network]:
+def owned(node: Addressed) -> list[Network]:
+    """Inner addresses that are the node's beside the one by its number."""
     own = [ipaddress.IPv6Network(node.address6)] if node.address6 else []
     return [*node.allowed_ips, *own]
 
 
-def _overlap(one: Network, other: Network) -> bool:
+def overlap(one: Network, other: Network) -> bool:
+    """Whether an address could be in both."""
     return one.version == other.version and one.overlaps(other)
-
-
-class NodeRoutes:
-    """Routes to the TUN for what lies behind nodes, whether they are here or not: while a node is
-    away its networks are unreachable, and packets for them do not leave by the default route."""
-
-    def __init__(
-        self, journal: Journal, tun_index: int, subnet6: ipaddress.IPv6Interface | None
-    ) -> None:
-        self._journal, self._tun_index, self._subnet6 = journal, tun_index, subnet6
-        self._tokens: dict[Network, int | None] = {}
-
-    def follow(self, nodes: Iterable[Addressed], *, serving: bool = False) -> None:
-        """Adds what is missing and removes what is no node's any more. HostError when a network is
-        somebody else's on this machine; while the hub is serving that is said once instead."""
-        wanted = {network for node in nodes for network in _owned(node) if self._is_ours(network)}
-        for network in [network for network in self._tokens if network not in wanted]:
-            token = self._tokens.pop(network)
-            if token is not None:
-                self._journal.undo(token)
-        for network in wanted - self._tokens.keys():
-            try:
-                token = routes.add(self._journal, str(network), interface=self._tun_index)
-            except HostError as error:
-                if not serving:
-                    raise
-                log.warning("%s", error)
-                token = None
-            self._tokens[network] = token
-
-    def _is_ours(self, network: Network) -> bool:
-        """Whether it needs a route of its own, and can have one."""
-        if network.version == 4:
-            return True
-        return self._subnet6 is not None and not _overlap(network, self._subnet6.network)

@@ -99,7 +99,7 @@ static void queue_sealed(struct m13_hub *hub)
             continue;
         packet->verdict = M13_KEPT;
         m13_hub_queue_frame(hub, &hub->path.peers.slots[packet->peer].endpoint, packet->frame,
-                    packet->bytes, false);
+                            packet->bytes, false);
     }
 }
 

@@ -145,7 +145,7 @@ def test_an_ipv6_hub_is_pinned_when_ipv6_goes_into_the_tunnel(tmp_path: Path) ->
     """By its gateway, with an unreachable route behind, and nothing stays."""
     with _node(tmp_path) as node:
         before = node.picture()
-        process = node.owner(_start(BEYOND6, [PREFIX6]))
+        process = node.owner(_start(BEYOND6, [PREFIX6]) + "routes.capture6()\n")
         assert _way(node, BEYOND6) == ("ve0", "2001:db8::2")
         assert _way(node, "2001:db8:99::6")[0] == "m13t0"
         hops = [(r["type"], r["metric"]) for r in node.ip("-d", "-6", "route", "show", BEYOND6)]
@@ -156,7 +156,7 @@ def test_an_ipv6_hub_is_pinned_when_ipv6_goes_into_the_tunnel(tmp_path: Path) ->
 
 def test_an_ipv6_hub_needs_no_pin_beside_an_ipv4_tunnel(tmp_path: Path) -> None:
     with _node(tmp_path) as node:
-        process = node.owner(_start(BEYOND6))
+        process = node.owner(_start(BEYOND6, ["0.0.0.0/1", "128.0.0.0/1"]))
         assert node.ip("-6", "route", "show", BEYOND6) == []
         assert _way(node, BEYOND6) == ("ve0", "2001:db8::2")
         assert _way(node, SOMEWHERE)[0] == "m13t0"
