@@ -12,7 +12,8 @@ from tests.netns.conftest import assert_all_frames_accounted
 from tests.netns.offload_bed import HUB, mtu_of
 
 
-@pytest.mark.parametrize("path_bytes", [1280, 576])
+# below 1280 the kernel takes the bed's IPv6 addresses away
+@pytest.mark.parametrize("path_bytes", [1280, 1300])
 def test_a_handshake_passes_a_small_path(bed: Bed, keys: Keys, rx: str, path_bytes: int) -> None:
     links = (bed.node, bed.node_interface), (bed.hub, bed.hub_interface)
     with mtu_of(path_bytes, *links):
