@@ -27,10 +27,10 @@ int m13_capability_reduce(const struct m13_capability_sets *keep)
     /* only CAP_SETPCAP may narrow the bounding set, which matters only to who can still exec */
     bool may_bound = capng_have_capability(CAPNG_EFFECTIVE, CAP_SETPCAP);
     bool bounded = narrow(CAPNG_BOUNDING_SET, keep->bounding);
-    narrow(CAPNG_AMBIENT, 0);
-    narrow(CAPNG_INHERITABLE, 0);
-    narrow(CAPNG_EFFECTIVE, keep->effective);
-    narrow(CAPNG_PERMITTED, keep->permitted);
+    (void)narrow(CAPNG_AMBIENT, 0);
+    (void)narrow(CAPNG_INHERITABLE, 0);
+    (void)narrow(CAPNG_EFFECTIVE, keep->effective);
+    (void)narrow(CAPNG_PERMITTED, keep->permitted);
     if (bounded && may_bound && capng_apply(CAPNG_SELECT_BOUNDS))
         return -EPERM;
     return capng_apply(CAPNG_SELECT_CAPS) ? -EPERM : 0;

@@ -17,7 +17,7 @@
     _(IPV6, "UDP over IPv6")                                                                       \
     _(L2, "Ethernet")
 #define M13_ENDPOINT_ENUM(name, text) M13_ENDPOINT_##name,
-enum m13_endpoint_kind { M13_ENDPOINT_KINDS(M13_ENDPOINT_ENUM) M13_ENDPOINT_KIND_COUNT };
+enum m13_endpoint_kind { M13_ENDPOINT_KINDS(M13_ENDPOINT_ENUM) };
 #undef M13_ENDPOINT_ENUM
 
 #define M13_ENDPOINT_ADDRESS_BYTES 16

@@ -196,7 +196,7 @@ bool m13_peers_returned(struct m13_peers *peers, const uint8_t fingerprint[32])
 
 static void note_departed(struct m13_peers *peers, const uint8_t fingerprint[32])
 {
-    m13_peers_returned(peers, fingerprint); /* one entry each */
+    (void)m13_peers_returned(peers, fingerprint); /* one entry each */
     peers->departed[peers->departed_next++ % M13_PEERS_DEPARTED_MAX] = identity(fingerprint);
 }
 

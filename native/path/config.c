@@ -31,7 +31,7 @@ static uint16_t put_routes(const struct m13_peer *peer, uint8_t *out)
 
 /* A packet that fills a tunnel's MTU shall fit one frame, and the underlays differ in what they
  * take from the link's. */
-uint16_t m13_config_mtu(const struct m13_path *path, const struct m13_endpoint *endpoint)
+static uint16_t mtu_towards(const struct m13_path *path, const struct m13_endpoint *endpoint)
 {
     uint32_t overhead = m13_endpoint_overhead_bytes(m13_endpoint_kind(endpoint));
     uint32_t room = path->config.link_mtu_bytes > overhead + M13_TUNNEL_MTU_MIN
@@ -45,7 +45,7 @@ static uint32_t put_config(const struct m13_path *path, const struct m13_peer *p
 {
     uint8_t routes[ROUTES_BYTES_MAX];
     struct m13_wire_config config = {.prefix_bits = peer->prefix_bits,
-                                     .mtu_bytes = m13_config_mtu(path, &peer->endpoint),
+                                     .mtu_bytes = mtu_towards(path, &peer->endpoint),
                                      .keepalive_ms = path->config.keepalive_ms,
                                      .feedback = peer->feedback};
     memcpy(config.node_address, &peer->tunnel_address, 4);

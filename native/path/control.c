@@ -63,7 +63,7 @@ void m13_control_send(struct m13_path *path, struct m13_peer *peer, enum m13_wir
                           M13_WIRE_TLV_HEADER_BYTES + value_bytes, &index);
     if (!frame)
         return;
-    m13_wire_put_tlv(frame->payload, type, value, value_bytes);
+    (void)m13_wire_put_tlv(frame->payload, type, value, value_bytes);
     peer->last_sent_ns = path->now_ns;
     m13_control_finish(path, peer, peer->current, frame, index);
 }

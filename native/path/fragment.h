@@ -22,14 +22,10 @@ void m13_fragment_write(struct m13_packet *packet, const struct m13_fragments *p
 void m13_fragment_count(struct m13_path *path, struct m13_peer *peer,
                         const struct m13_fragments *plan);
 
-/* What the sender of an inner packet that goes as fragments is told (ICMP type 3, code 4): writes
- * up to M13_TOO_BIG_BYTES_MAX into out. 0: nothing is to be said, or not so often. */
-uint32_t m13_too_big(struct m13_path *path, struct m13_peer *peer, const uint8_t *inner,
-                     uint32_t inner_bytes, uint8_t *out);
-/* The same into the TUN. */
+/* Tells the sender of an inner packet that goes as fragments, through the TUN, what would fit (ICMP
+ * type 3 code 4, ICMPv6 type 2); not always, and not too often. */
 void m13_too_big_tell(struct m13_path *path, struct m13_peer *peer, const uint8_t *inner,
                       uint32_t inner_bytes);
-#define M13_TOO_BIG_BYTES_MAX 1280 /* RFC 4443 §2.4 */
 
 /* Consumes a TO_REASSEMBLE packet. True when an inner packet is complete: described in message,
  * whose bytes stay until the peer's next fragment. */

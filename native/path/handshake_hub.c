@@ -55,8 +55,8 @@ static void client_hello(struct m13_path *path, struct m13_peer *peer,
         } else if (handshake->phase == M13_HANDSHAKE_HELLO &&
                    path->now_ns - handshake->answered_ns >= ASK_AGAIN_NS) {
             handshake->answered_ns = path->now_ns;
-            m13_handshake_ask(path, peer, M13_CHANNEL_ASK_CLIENT_HELLO, message->bytes,
-                              message->length);
+            (void)m13_handshake_ask(path, peer, M13_CHANNEL_ASK_CLIENT_HELLO, message->bytes,
+                                    message->length);
         }
         return;
     }

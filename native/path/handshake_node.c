@@ -272,7 +272,7 @@ static void resend(struct m13_path *path, struct m13_peer *peer)
     uint64_t interval_ns = handshake->interval_ns * 2;
     uint8_t version = path->config.handshake_version;
     if (!handshake->has_identity && path->now_ns - handshake->started_ns >= ASK_AGAIN_NS)
-        m13_handshake_ask(path, peer, M13_CHANNEL_ASK_START, &version, 1);
+        (void)m13_handshake_ask(path, peer, M13_CHANNEL_ASK_START, &version, 1);
     /* 0x80 before a session is the cleartext keepalive: it asks for an echo as well */
     send_registration(path, peer, M13_FLAGS_ECHO);
     if (handshake->phase == M13_HANDSHAKE_HELLO || handshake->phase == M13_HANDSHAKE_FINISHED) {

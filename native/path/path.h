@@ -227,8 +227,6 @@ void m13_control_finish(struct m13_path *path, struct m13_peer *peer, struct m13
 /* Seals and sends TLVs to a peer with a session. */
 void m13_control_send(struct m13_path *path, struct m13_peer *peer, enum m13_wire_tlv type,
                       const void *value, uint16_t value_bytes);
-/* What of the tunnel's MTU an underlay leaves towards an endpoint. */
-uint16_t m13_config_mtu(const struct m13_path *path, const struct m13_endpoint *endpoint);
 /* Hub: CONFIG, and ROUTES when there are networks behind the node. */
 void m13_config_send(struct m13_path *path, struct m13_peer *peer);
 /* Node: takes over what the hub says, as far as this protocol allows; false when it does not. */

@@ -280,8 +280,8 @@ def changed_mounts(bed: Bed, program: Program, script: str) -> subprocess.Comple
         return subprocess.run(argv, capture_output=True, text=True, env=run, timeout=20)
 
 
-FULL = "mount -t tmpfs -o size=4k tmpfs {0}; head -c 4096 /dev/zero > {0}/filler"
-READ_ONLY = "mount -t tmpfs -o ro tmpfs {0}"
+FULL = "mount -t tmpfs -o size=4k,mode=700 tmpfs {0}; head -c 4096 /dev/zero > {0}/filler"
+READ_ONLY = "mount -t tmpfs -o ro,mode=700 tmpfs {0}"
 
 
 @SIDES

@@ -20,6 +20,7 @@ from bench import traffic
 from bench.bed import INTERNET_ADDRESS, Bed
 from bench.namespace import Namespace
 from bench.tunnel import Keys, Program, start_hub, start_node
+from hub.prefixes import local_subnet6
 from tests.netns.capture import raw_packet, raw_socket
 from tests.netns.conftest import assert_all_frames_accounted, laid_out
 from tests.netns.impair import Relay
@@ -32,6 +33,7 @@ NOTICED_S = 25
 TCP_BYTES = 3_000_000
 IP_MTU_DISCOVER, IP_MTU = 10, 14  # linux/in.h
 IP_PMTUDISC_DO = 2
+IPV6_MTU_DISCOVER, IPV6_MTU = 23, 24  # linux/in6.h
 DONT_FRAGMENT = 0x4000
 
 
@@ -135,6 +137,34 @@ def test_only_who_says_do_not_fragment_is_told(way: Way, fragment: int) -> None:
     assert told == 0 if not fragment else 1 <= told < 30
 
 
+def test_senders_over_ipv6_are_told_no_less_than_1280(way: Way, keys: Keys) -> None:
+    """1280 is the least MTU there is; over this path such packets too go in pieces."""
+    way.carries(1280)
+    keep_talking(way, 1280)
+    network = local_subnet6(keys.fingerprints["hub"])
+    hub, node = str(network[1]), str(network[2])
+    ends = (way.bed.node, node), (way.bed.hub, hub)
+    for (source, own), (target, address) in (ends, reversed(ends)):
+        with (
+            closing(udp_socket(target, socket.AF_INET6)) as receiver,
+            closing(udp_socket(source, socket.AF_INET6)) as sender,
+        ):
+            receiver.bind((address, 0))
+            sender.bind((own, 0))
+            sender.setsockopt(socket.IPPROTO_IPV6, IPV6_MTU_DISCOVER, IP_PMTUDISC_DO)
+            sender.connect((address, receiver.getsockname()[1]))
+            until = time.monotonic() + 10
+            while sender.getsockopt(socket.IPPROTO_IPV6, IPV6_MTU) != 1280:
+                assert time.monotonic() < until, sender.getsockopt(socket.IPPROTO_IPV6, IPV6_MTU)
+                with contextlib.suppress(OSError):  # once it is told, the first one is refused
+                    sender.send(bytes(1400 - 48))
+                    assert len(receiver.recv(65536)) == 1400 - 48
+                time.sleep(0.05)
+            sender.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)  # the last of what it was told
+            sender.send(bytes(1280 - 48))
+            assert len(receiver.recv(65536)) == 1280 - 48
+
+
 def test_senders_are_told_what_fits(way: Way) -> None:
     """The kernel keeps what it is told with the route: its own packets fit from then on."""
     way.carries(1280)
@@ -158,9 +188,9 @@ def test_senders_are_told_what_fits(way: Way) -> None:
                 time.sleep(0.05)
 
 
-def udp_socket(namespace: Namespace) -> socket.socket:
+def udp_socket(namespace: Namespace, family: int = socket.AF_INET) -> socket.socket:
     with namespace.inside():
-        sock = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+        sock = socket.socket(family, socket.SOCK_DGRAM)
     sock.settimeout(2)
     return sock
 
