@@ -155,16 +155,15 @@ def fragments(mac: str, message: bytes, first: int, **more: Any) -> list[bytes]:
 
 
 def reassemble(frames: list[bytes]) -> bytes:
-    """The message of its fragments, which must cover it exactly."""
-    pieces: dict[int, bytes] = {}
-    for data in frames:
-        piece = Ether(data)[Fragment]
-        chunk = bytes(piece.payload)
-        assert len(chunk) == piece.length
-        assert (piece.total, piece.offset) == (len(frames), piece.index * CHUNK)
-        pieces[piece.index] = chunk
-    assert sorted(pieces) == list(range(len(frames)))
-    return b"".join(pieces[index] for index in sorted(pieces))
+    """The message of its fragments, which must cover it exactly, in chunks of one length but the
+    last, CHUNK at most."""
+    pieces = sorted((Ether(data)[Fragment] for data in frames), key=lambda piece: piece.index)
+    assert [piece.index for piece in pieces] == list(range(len(frames)))
+    assert pieces[0].length <= CHUNK
+    for piece in pieces:
+        assert len(bytes(piece.payload)) == piece.length
+        assert (piece.total, piece.offset) == (len(frames), piece.index * pieces[0].length)
+    return b"".join(bytes(piece.payload) for piece in pieces)
 
 
 def seal(key: bytes, clear: bytes, counter: int, direction: int, phase: int = 0) -> bytes:

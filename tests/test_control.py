@@ -57,9 +57,9 @@ def path(tmp_path: Path) -> Path:
 
 def connect(path: Path) -> socket.socket:
     client = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-    client.settimeout(10)
     with short_name(path) as name:
-        client.connect(name)
+        client.connect(name)  # blocking: with a timeout, a queue that is full is an error at once
+    client.settimeout(10)
     return client
 
 

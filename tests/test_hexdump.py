@@ -63,10 +63,15 @@ def test_flood_received_does_not_hide_what_is_sent(offer) -> None:
 
 
 def frame_event(frame: bytes, frame_bytes: int) -> event.Event:
-    return event.Event(
-        *(event.FRAME, 0, 0, 1, 0, b"\xc0\0\2\1", 443, bytes(4), bytes(4), 0, 0, 0, 0),
-        *(bytes(32), "", frame_bytes, frame),
-    )
+    fields = dict.fromkeys(event.Event._fields, 0) | {
+        "kind": event.FRAME,
+        "detail": 1,
+        "address": bytes(10) + b"\xff\xff\xc0\0\2\1",
+        "port": 443,
+        "frame_bytes": frame_bytes,
+        "dump": frame,
+    }
+    return event.Event(**fields)
 
 
 def test_what_is_not_dumped_is_counted() -> None:

@@ -43,6 +43,7 @@ def test_facts_are_those_of_the_interface(tmp_path: Path) -> None:
         "name": "ve0",
         "index": index,
         "is_up": False,
+        "is_loopback": False,
         "mac": "020000000007",
         "mtu": 1400,
         "addresses": ["192.0.2.1", "192.0.2.9"],

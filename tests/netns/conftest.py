@@ -1,6 +1,7 @@
 """The bed of each end-to-end test, and the proof after it that nothing is left."""
 
 import os
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -95,3 +96,15 @@ def assert_all_frames_accounted(hub: Program) -> None:
     line = hub.wait_log(r"frames: (\d+) of (\d+) accounted for")
     assert line[1] == line[2]
     assert "Traceback" not in hub.log
+
+
+def wait_endpoint(hub: Program, endpoint: str) -> None:
+    """The row of the only peer, which telemetry shows a tick later."""
+    seen: list[str] = []
+    until = time.monotonic() + 2
+    while time.monotonic() < until:
+        seen = [peer["endpoint"] for peer in hub.snapshot()["peers"]]
+        if len(seen) == 1 and seen[0].startswith(endpoint):
+            return
+        time.sleep(0.02)
+    raise AssertionError(f"{seen} is not {endpoint}")

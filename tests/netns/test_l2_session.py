@@ -15,7 +15,7 @@ from bench import tunnel
 from bench.bed import INTERNET_ADDRESS, Bed
 from bench.traffic import ping
 from bench.tunnel import Keys, start_hub
-from tests.netns.conftest import assert_all_frames_accounted, laid_out, nics
+from tests.netns.conftest import assert_all_frames_accounted, laid_out, nics, wait_endpoint
 from tests.netns.test_l2 import OTHER_MAC, BareBed, mac_of, start_node
 from tests.netns.test_session import QUICK, end, wait_ping
 from tests.netns.test_traffic import HUB
@@ -64,18 +64,6 @@ def set_mac(bed: Bed, word: str, interface: str, mac: str) -> None:
     namespace = bed.namespaces[word]
     with namespace.netlink() as netlink:
         netlink.link("set", index=namespace.interface_index(interface), address=mac)
-
-
-def wait_endpoint(hub: tunnel.Program, endpoint: str) -> None:
-    """The row of the only peer, which telemetry shows a tick later."""
-    seen: list[str] = []
-    until = time.monotonic() + 2
-    while time.monotonic() < until:
-        seen = [peer["endpoint"] for peer in hub.snapshot()["peers"]]
-        if len(seen) == 1 and seen[0].startswith(endpoint):
-            return
-        time.sleep(0.02)
-    raise AssertionError(f"{seen} is not {endpoint}")
 
 
 def test_hub_serves_ethernet_and_udp_at_once(bed: Bed, keys: Keys, rx: str) -> None:

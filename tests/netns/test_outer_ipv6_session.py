@@ -11,7 +11,7 @@ import time
 from bench import traffic
 from bench.bed import INTERNET_ADDRESS, NODE_ADDRESS6, Bed
 from bench.tunnel import Keys, start_hub, start_node
-from tests.netns.conftest import assert_all_frames_accounted
+from tests.netns.conftest import assert_all_frames_accounted, wait_endpoint
 from tests.netns.test_outer_ipv6 import TO_HUB
 from tests.netns.test_session import QUICK, end, wait_ping
 from tests.netns.test_traffic import HUB
@@ -62,7 +62,7 @@ def test_hub_serves_both_families_at_once(bed: Bed, keys: Keys, rx: str) -> None
         ((), "192.0.2.2:", 1400),
     ):
         node = start_node(bed, keys, *options)
-        assert hub.snapshot()["peers"][0]["endpoint"].startswith(endpoint)
+        wait_endpoint(hub, endpoint)
         assert f"MTU {mtu}" in node.log
         assert len(traffic.ping(bed.node, HUB, 3)) == 3
         assert node.stop() == 0
