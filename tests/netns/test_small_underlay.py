@@ -8,7 +8,7 @@ import pytest
 from bench.bed import Bed
 from bench.traffic import ping
 from bench.tunnel import Keys, start_hub, start_node
-from tests.netns.conftest import assert_all_frames_accounted
+from tests.netns.conftest import assert_all_frames_accounted, wait_endpoint
 from tests.netns.offload_bed import HUB, mtu_of
 
 
@@ -21,6 +21,7 @@ def test_a_handshake_passes_a_small_path(bed: Bed, keys: Keys, rx: str, path_byt
         node = start_node(bed, keys)
         assert len(ping(bed.node, HUB, 5, 1372)) == 5
         for program in (hub, node):
+            wait_endpoint(program, "")
             (peer,) = program.snapshot()["peers"]
             # a veth lets four bytes more pass, room for a VLAN tag, if the kernel did not send them
             assert 576 <= peer["path_mtu_bytes"] <= path_bytes + 4
