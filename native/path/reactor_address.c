@@ -10,6 +10,16 @@
 #define UDP_GRO 104
 #endif
 
+/* What stands before the control data in a buffer; 16 bytes of io_uring's own and this leave it
+ * aligned as its headers must be. */
+#define NAME4_BYTES sizeof(struct sockaddr_in)
+#define NAME6_BYTES 32
+_Static_assert(NAME6_BYTES >= sizeof(struct sockaddr_in6), "the name");
+_Static_assert((sizeof(struct io_uring_recvmsg_out) + NAME4_BYTES) % alignof(struct cmsghdr) == 0 &&
+                   (sizeof(struct io_uring_recvmsg_out) + NAME6_BYTES) % alignof(struct cmsghdr) ==
+                       0,
+               "control data is aligned");
+
 /* --- receives ------------------------------------------------------------------------------- */
 
 void m13_reactor_address_shape(struct m13_reactor *reactor)
@@ -19,8 +29,7 @@ void m13_reactor_address_shape(struct m13_reactor *reactor)
     if (reactor->config.path.is_hub)
         control += is_ipv6 ? CMSG_SPACE(sizeof(struct in6_pktinfo))
                            : CMSG_SPACE(sizeof(struct in_pktinfo));
-    reactor->receive_shape = (struct msghdr){.msg_namelen = is_ipv6 ? sizeof(struct sockaddr_in6)
-                                                                    : sizeof(struct sockaddr_in),
+    reactor->receive_shape = (struct msghdr){.msg_namelen = is_ipv6 ? NAME6_BYTES : NAME4_BYTES,
                                              .msg_controllen = control};
 }
 

@@ -16,7 +16,7 @@ from bench.namespace import Namespace
 from bench.tunnel import Keys, Program, start_hub
 from m13.host import nic
 from native.steer import ETHERTYPE
-from tests.netns.conftest import Tunnel, assert_all_frames_accounted, laid_out, nics
+from tests.netns.conftest import Tunnel, assert_all_frames_accounted, laid_out, nics, wait_endpoint
 from tests.netns.test_traffic import HUB, NODE, exchange
 
 OTHER_MAC = "02:00:00:00:00:99"
@@ -64,8 +64,8 @@ def test_ends_know_each_other_by_their_macs(ethernet: Tunnel) -> None:
     bed = ethernet.bed
     hub_mac = mac_of(bed.hub, bed.hub_interface)
     node_mac = mac_of(bed.node, bed.node_interface)
-    assert ethernet.node.snapshot()["peers"][0]["endpoint"] == hub_mac
-    assert ethernet.hub.snapshot()["peers"][0]["endpoint"] == node_mac
+    wait_endpoint(ethernet.node, hub_mac)
+    wait_endpoint(ethernet.hub, node_mac)
     ethernet.hub.wait_log(f"session up: node .* from {node_mac}")
 
 
