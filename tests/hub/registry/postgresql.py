@@ -40,6 +40,8 @@ class Server:
     def __enter__(self) -> "Server":
         if self._user is not None:
             os.chown(self.directory, self._user, -1)
+            # as /var/run/postgresql: a hub's registry thread has no right to look past modes
+            self.directory.chmod(0o755)
         data = self.directory / "data"
         self._run("initdb", "-D", str(data), "-U", "postgres", "-A", "trust", "-N", "-E", "UTF8")
         words = [str(self.binaries / "postgres"), "-D", str(data), *self._settings()]
