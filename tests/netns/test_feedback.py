@@ -19,7 +19,7 @@ from bench.bed import HUB_ADDRESS, INTERNET_ADDRESS, Bed
 from bench.namespace import Namespace
 from bench.tunnel import PORT, Keys, Program, start_hub, start_node, tunnel_address
 from tests.netns.capture import raw_packet
-from tests.netns.conftest import assert_all_frames_accounted, laid_out
+from tests.netns.conftest import assert_all_frames_accounted, laid_out, wait_endpoint
 from tests.netns.impair import Relay
 from tests.netns.reference import ReferenceNode, load_identity
 from tests.scapy_m13 import CONTROL, FEEDBACK, FRAME, M13
@@ -39,6 +39,8 @@ class Far:
 
     def rows(self) -> tuple[dict[str, Any], dict[str, Any]]:
         """The node as the hub sees it, and the hub as the node does."""
+        for program in (self.hub, self.node):
+            wait_endpoint(program, "")
         return self.hub.snapshot()["peers"][0], self.node.snapshot()["peers"][0]
 
     def ping(self, count: int = 40) -> None:
