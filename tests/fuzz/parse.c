@@ -204,12 +204,8 @@ static void send_fragments(struct run *run, struct m13_vector *vector, const uin
     const struct m13_peer *peer = &run->bed.path.peers.slots[0];
     struct m13_fragments plan = m13_fragment_plan(peer, inner_bytes);
     uint32_t left = inner_bytes;
-    uint8_t *told = malloc(M13_TOO_BIG_BYTES_MAX);
-    BED_ASSERT(told);
-    uint32_t told_bytes =
-        m13_too_big(&run->bed.path, &run->bed.path.peers.slots[0], inner, inner_bytes, told);
-    BED_ASSERT(told_bytes <= M13_TOO_BIG_BYTES_MAX && told_bytes < inner_bytes);
-    free(told);
+    run->bed.path.outlet.tun_fd = -1; /* what the sender is told goes nowhere */
+    m13_too_big_tell(&run->bed.path, &run->bed.path.peers.slots[0], inner, inner_bytes);
     BED_ASSERT(plan.total > 1 && plan.total <= M13_TUNNEL_FRAGMENTS_MAX);
     vector->packets[0].verdict = M13_DONE;
     for (uint32_t index = 0; index < plan.total; index++) {
