@@ -27,6 +27,7 @@
     _(inner_header, "inner packet is not IP or its length is wrong")                               \
     _(inner_source, "inner source address is not the peer's")                                      \
     _(no_route, "no peer has the inner destination")                                               \
+    _(multicast, "what a kernel says to all neighbours: the tunnel has none")                      \
     _(hop_limit, "TTL or hop limit ran out between two nodes")                                     \
     _(tunnel_mtu, "inner packet larger than the tunnel MTU")                                       \
     _(counter_exhausted, "session reached the hard stop of its counter")                           \

@@ -8,7 +8,8 @@
 #include "prefix.h"
 #include "wire.h"
 
-#define M13_INNER_MULTICAST6 0xFF /* RFC 4291 §2.7: first byte of such an address */
+#define M13_INNER_MULTICAST4 0xE0 /* RFC 5771: first four bits of such an address */
+#define M13_INNER_MULTICAST6 0xFF /* RFC 4291 §2.7: its first byte */
 
 static inline uint32_t m13_inner_version(const uint8_t *packet)
 {
@@ -16,10 +17,11 @@ static inline uint32_t m13_inner_version(const uint8_t *packet)
 }
 
 /* What a kernel says to its neighbours on every link, though the tunnel has none. */
-static inline bool m13_inner_is_multicast6(const uint8_t *packet)
+static inline bool m13_inner_is_multicast(const uint8_t *packet)
 {
-    const struct m13_wire_ipv6 *ip6 = (const void *)packet;
-    return m13_inner_version(packet) == M13_IPV6 && ip6->destination[0] == M13_INNER_MULTICAST6;
+    if (m13_inner_version(packet) == M13_IPV4)
+        return (packet[offsetof(struct m13_wire_ipv4, destination)] & 0xF0) == M13_INNER_MULTICAST4;
+    return packet[offsetof(struct m13_wire_ipv6, destination)] == M13_INNER_MULTICAST6;
 }
 
 /* Whether the bytes are one whole packet by its own length field. */

@@ -19,10 +19,12 @@ void m13_collect(struct m13_path *path, struct m13_packet *packet, const uint8_t
         m13_drop(path, packet, M13_DROP_inner_header);
         return;
     }
+    if (m13_inner_is_multicast(inner)) {
+        m13_drop(path, packet, M13_DROP_multicast);
+        return;
+    }
     uint16_t slot = 0;
-    if (m13_inner_is_multicast6(inner))
-        slot = M13_PEER_NONE;
-    else if (path->config.is_hub)
+    if (path->config.is_hub)
         slot = m13_inner_find_destination(&path->peers.prefixes, inner);
     if (slot == M13_PEER_NONE && m13_share_give_inner(path, packet, inner, inner_bytes))
         return;
