@@ -32,8 +32,10 @@ def _generators() -> None:
     measure.build()
 
 
-def resident_bytes(program: Program) -> int:
-    return int(Path(f"/proc/{program.process.pid}/statm").read_text().split()[1]) * 4096
+def data_bytes(program: Program) -> int:
+    """Writable memory it asked the kernel for (proc_pid_statm(5), "data"). Not what of it is
+    resident: a flood also reaches buffers that were there from the start and unused till then."""
+    return int(Path(f"/proc/{program.process.pid}/statm").read_text().split()[5]) * 4096
 
 
 def pending_during(hub: Program, seconds: float) -> list[int]:
@@ -63,10 +65,11 @@ def test_no_more_than_the_budget_is_kept_of_spoofed_sources(
     bed: Bed, keys: Keys, rx: str, kind: str, accepted: str
 ) -> None:
     hub = start_hub(bed, keys, "--rx", rx, "--handshake", accepted)
-    hub.wait_log(r"Up:\d+s")  # its first report of each second loads what reports need
+    assert start_node(bed, keys).stop() == 0  # a hub loads what it needs for its first node
+    hub.wait_log(r"(?s:Up:\d+s.*Up:\d+s)")  # and for its reports
     with flood.flood(bed.node, kind, RATE, 10):
         time.sleep(0.2)
-        before, memory = hub.snapshot()["counters"], resident_bytes(hub)
+        before, memory = hub.snapshot()["counters"], data_bytes(hub)
         kept = pending_during(hub, FLOOD_S)
         node = start_node(bed, keys)  # among them
         assert ping(bed.node, "10.13.0.1")
@@ -74,8 +77,8 @@ def test_no_more_than_the_budget_is_kept_of_spoofed_sources(
     after = hub.snapshot()
     assert max(kept) <= (NO_COOKIE_MAX if kind != "registration" and accepted == "both" else 0)
     assert after["counters"]["handshakes_started"] - before["handshakes_started"] == 1
-    assert after["counters"]["handshakes_done"] == 1
-    assert resident_bytes(hub) - memory < GROWTH_BYTES_MAX
+    assert after["counters"]["handshakes_done"] == 2
+    assert data_bytes(hub) - memory < GROWTH_BYTES_MAX
     assert hub.log.count("refused") == 0
     assert hub.stop() == 0
     assert_all_frames_accounted(hub)
