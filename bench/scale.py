@@ -124,14 +124,16 @@ def _effort(quick: bool) -> Effort:
 
 def peers(tables: Tables, quick: bool, directory: Path, tell: Tell) -> Document:
     effort = _effort(quick)
-    series = scale_cost.by_peers(effort, directory, tell)
-    title = (
-        f"Hub, by peers that send or receive: {scale_cost.FLOWS_OF_PEERS} flows of"
-        f" {scale_cost.INNER_BYTES} B packets, {effort.rate} a second, 256 sessions, medians of"
-        f" {effort.rounds} rounds"
-    )
-    tables.costs(title, series, "hub", PEER_COUNTS)
-    return _document(series)
+    document = {}
+    for spell, series in scale_cost.by_peers(effort, directory, tell).items():
+        title = (
+            f"Hub, by peers that send or receive, {spell} packets of each in a row:"
+            f" {scale_cost.FLOWS_OF_PEERS} flows of {scale_cost.INNER_BYTES} B packets,"
+            f" {effort.rate} a second, 256 sessions, medians of {effort.rounds} rounds"
+        )
+        tables.costs(title, series, "hub", PEER_COUNTS)
+        document[str(spell)] = _document(series)
+    return document
 
 
 def flows(tables: Tables, quick: bool, directory: Path, tell: Tell) -> Document:

@@ -24,7 +24,10 @@ UDP, TCP = 17, 6
 PEER_COUNTS = (1, 16, 64, 256)
 FLOW_COUNTS = (10, 1_000, 100_000)
 INNER_BYTES = 92  # 64 bytes of UDP payload
-FLOWS_OF_PEERS = 256  # the same number for all peer counts: only the peers change
+# Packets in a row that are one peer's. In trains of 16 a send is shared alike however many peers
+# there are; one by one, only with a single peer.
+SPELLS = (16, 1)
+FLOWS_OF_PEERS = 256 * max(SPELLS)  # for all counts and spells: only the peers change
 SETTLE_S = 0.02
 KEEPALIVE_MS = "60000"
 # What arrived was counted by the tunnel before, and must not be answered.
@@ -106,12 +109,13 @@ class Load:
     def __exit__(self, *_: object) -> None:
         self._process.communicate(timeout=10)
 
-    def run(self, ends: int, flows: int, protocol: int, rate: int, run_ms: int) -> dict[str, float]:
+    def run(
+        self, ends: int, flows: int, protocol: int, rate: int, run_ms: int, spell: int = 1
+    ) -> dict[str, float]:
         assert self._process.stdin
         assert self._process.stdout
-        print(
-            ends, flows, protocol, INNER_BYTES, rate, run_ms, file=self._process.stdin, flush=True
-        )
+        words = ends, spell, flows, protocol, INNER_BYTES, rate, run_ms
+        print(*words, file=self._process.stdin, flush=True)
         line = self._process.stdout.readline()
         if not line:
             raise ProgramError("the load generator ended")
@@ -165,9 +169,9 @@ def threads_ns(program: Program) -> dict[str, tuple[str, int]]:
     return found
 
 
-def by_peers(effort: Effort, directory: Path, tell: Callable[[str], None]) -> Series:
-    """One hub with 256 sessions; the packets belong to 1, 16, 64 or all of them."""
-    series = Series()
+def by_peers(effort: Effort, directory: Path, tell: Callable[[str], None]) -> dict[int, Series]:
+    """One hub with 256 sessions; the packets belong to 1, 16, 64 or all of them. By spell."""
+    series = {spell: Series() for spell in SPELLS}
     with crowded_bed(directory) as (bed, hub, crowd):
         peers = directory / "peers"
         crowd.write(peers)
@@ -182,12 +186,13 @@ def by_peers(effort: Effort, directory: Path, tell: Callable[[str], None]) -> Se
             loads = {"up": up, "down": down}
             for turn, direction, count in _turns(effort, PEER_COUNTS):
                 tell(f"round {turn} of {effort.rounds}: {count} peers, {direction}")
-                load = loads[direction]
-                load.run(count, FLOWS_OF_PEERS, UDP, effort.rate, effort.warm_ms)
-                with Meter(hub, direction) as meter:
-                    sent = load.run(count, FLOWS_OF_PEERS, UDP, effort.rate, effort.run_ms)
-                    time.sleep(SETTLE_S)
-                series.add(direction, "hub", count, meter.cost(sent["sent"]))
+                for spell in SPELLS:
+                    traffic = count, FLOWS_OF_PEERS, UDP, effort.rate
+                    loads[direction].run(*traffic, effort.warm_ms, spell)
+                    with Meter(hub, direction) as meter:
+                        sent = loads[direction].run(*traffic, effort.run_ms, spell)
+                        time.sleep(SETTLE_S)
+                    series[spell].add(direction, "hub", count, meter.cost(sent["sent"]))
     return series
 
 

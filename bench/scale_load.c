@@ -4,10 +4,11 @@
  *     scale_load NETNS plain SOURCE FIRST            IP packets from SOURCE to FIRST and what
  * follows
  *
- * Each line "ENDS FLOWS PROTOCOL BYTES RATE MILLISECONDS" on standard input is one run, answered by
- * one line of JSON. Flow f belongs to end f % ENDS (a peer, or a destination) and has ports of its
- * own; the flows take turns packet by packet. BYTES is the whole inner packet, PROTOCOL 17
- * (UDP) or 6 (TCP). PEERS is an array of struct peer. Counters go on from run to run.
+ * Each line "ENDS SPELL FLOWS PROTOCOL BYTES RATE MILLISECONDS" on standard input is one run,
+ * answered by one line of JSON. The flows take turns packet by packet and have ports of their own;
+ * flow f belongs to end f / SPELL % ENDS (a peer, or a destination), so SPELL packets in a row are
+ * one end's. BYTES is the whole inner packet, PROTOCOL 17 (UDP) or 6 (TCP). PEERS is an array of
+ * struct peer. Counters go on from run to run.
  *
  * A sender that is kept from the CPU forgets what it owes beyond LAG_MAX_NS rather than flooding.
  */
@@ -68,7 +69,7 @@ struct load {
     uint32_t peer_count;
     EVP_CIPHER_CTX *contexts[ENDS_MAX];
     /* of the present run */
-    uint32_t ends, flows, bytes, flow;
+    uint32_t ends, spell, flows, bytes, flow;
     uint8_t protocol;
 };
 
@@ -172,7 +173,7 @@ static void seal(const struct load *load, uint32_t end, struct m13_wire_frame *f
 
 static void write_message(const struct load *load, struct batch *batch, uint32_t slot)
 {
-    uint32_t end = load->flow % load->ends;
+    uint32_t end = load->flow / load->spell % load->ends;
     struct msghdr *message = &batch->messages[slot].msg_hdr;
     uint8_t *bytes = batch->bytes[slot];
     *message = (struct msghdr){.msg_name = &batch->to[slot],
@@ -246,18 +247,19 @@ static void serve(struct load *load)
     if (!batch)
         err(1, "memory");
     memset(batch, 0, sizeof *batch);
-    uint32_t ends, flows, protocol, bytes;
+    uint32_t ends, spell, flows, protocol, bytes;
     uint64_t rate, duration_ms;
     int found;
-    while ((found = scanf("%u %u %u %u %lu %lu", &ends, &flows, &protocol, &bytes, &rate,
-                          &duration_ms)) == 6) {
+    while ((found = scanf("%u %u %u %u %u %lu %lu", &ends, &spell, &flows, &protocol, &bytes, &rate,
+                          &duration_ms)) == 7) {
         uint32_t ends_max = load->is_sealed ? load->peer_count : ENDS_MAX;
         uint32_t least = sizeof(struct iphdr) + sizeof(struct tcphdr);
-        if (!ends || ends > ends_max || flows < ends || bytes < least ||
+        if (!ends || ends > ends_max || !spell || flows / spell < ends || bytes < least ||
             bytes > SLOT_BYTES - M13_WIRE_FRAME_BYTES || !rate ||
             (protocol != IPPROTO_UDP && protocol != IPPROTO_TCP))
             errx(2, "a run with these numbers is not possible");
         load->ends = ends;
+        load->spell = spell;
         load->flows = flows;
         load->bytes = bytes;
         load->protocol = (uint8_t)protocol;
@@ -265,7 +267,7 @@ static void serve(struct load *load)
         run(load, batch, rate, duration_ms * 1000000);
     }
     if (found != EOF)
-        errx(2, "not a run: ENDS FLOWS PROTOCOL BYTES RATE MILLISECONDS");
+        errx(2, "not a run: ENDS SPELL FLOWS PROTOCOL BYTES RATE MILLISECONDS");
     free(batch);
 }
 
