@@ -10,6 +10,7 @@
 
 #define FRAG_ARENA_BYTES   M13_FRAG_ARENA_BYTES(M13_FRAG_SLOTS, M13_FRAGMENT_MESSAGE_BYTES)
 #define TUNNEL_ARENA_BYTES M13_FRAG_ARENA_BYTES(M13_PEER_TUNNEL_SLOTS, M13_PEER_INNER_BYTES)
+#define MESSAGES_BYTES     (M13_FRAGMENT_MESSAGE_BYTES + M13_CLIENT_HELLO_BYTES)
 
 int m13_peers_init(struct m13_peers *peers, uint32_t count, const uint64_t seed[2])
 {
@@ -20,7 +21,7 @@ int m13_peers_init(struct m13_peers *peers, uint32_t count, const uint64_t seed[
     peers->slots = m13_secret_map(count * sizeof(struct m13_peer)); /* session keys are in it */
     peers->frag_arena = calloc(count, FRAG_ARENA_BYTES);
     peers->tunnel_arena = calloc(count, TUNNEL_ARENA_BYTES);
-    peers->message_arena = calloc(count, M13_FRAGMENT_MESSAGE_BYTES);
+    peers->message_arena = calloc(count, MESSAGES_BYTES);
     int error = m13_prefix_table_init(&peers->prefixes, M13_PEERS_PREFIXES_MAX);
     if (!peers->slots || !peers->frag_arena || !peers->tunnel_arena || !peers->message_arena ||
         error) {
@@ -35,7 +36,8 @@ int m13_peers_init(struct m13_peers *peers, uint32_t count, const uint64_t seed[
     for (uint32_t slot = 0; slot < count; slot++) {
         struct m13_peer *peer = &peers->slots[slot];
         peer->slot = (uint16_t)slot;
-        peer->handshake.message = peers->message_arena + slot * M13_FRAGMENT_MESSAGE_BYTES;
+        peer->handshake.message = peers->message_arena + slot * MESSAGES_BYTES;
+        peer->handshake.hello = peer->handshake.message + M13_FRAGMENT_MESSAGE_BYTES;
         m13_frag_init(&peer->frag, peers->frag_arena + slot * FRAG_ARENA_BYTES, M13_FRAG_SLOTS,
                       M13_FRAGMENT_MESSAGE_BYTES);
         m13_frag_init(&peer->tunnel_frag, peers->tunnel_arena + slot * TUNNEL_ARENA_BYTES,
@@ -216,13 +218,14 @@ void m13_peers_release(struct m13_peers *peers, struct m13_aead *aead, uint16_t 
     m13_peer_forget_sessions(peer, aead);
     m13_frag_reset(&peer->frag);
     m13_frag_reset(&peer->tunnel_frag);
-    uint8_t *message = peer->handshake.message;
+    uint8_t *message = peer->handshake.message, *hello = peer->handshake.hello;
     struct m13_frag frag = peer->frag, tunnel_frag = peer->tunnel_frag;
     memset(peer, 0, offsetof(struct m13_peer, sessions));
     peer->slot = slot;
     peer->frag = frag;
     peer->tunnel_frag = tunnel_frag;
     peer->handshake.message = message;
+    peer->handshake.hello = hello;
 }
 
 void m13_peers_move(struct m13_peers *peers, uint16_t slot, const struct m13_endpoint *endpoint)

@@ -38,48 +38,76 @@ void m13_hub_register(struct m13_path *path, struct m13_packet *packet)
     m13_stats_add(path->stats, M13_STAT_echoes, 1);
 }
 
+static bool is_due(const struct m13_path *path, const struct m13_handshake *handshake)
+{
+    return path->now_ns - handshake->answered_ns >= M13_HELLO_INTERVAL_NS;
+}
+
+/* To the worker process, under the attempt's generation; false: not now. */
+static bool ask_hello(struct m13_path *path, struct m13_peer *peer,
+                      const struct m13_frag_message *message, uint16_t id)
+{
+    struct m13_handshake *handshake = &peer->handshake;
+    if (!m13_handshake_ask(path, peer, M13_CHANNEL_ASK_CLIENT_HELLO, message->bytes,
+                           message->length))
+        return false;
+    handshake->phase = M13_HANDSHAKE_HELLO;
+    m13_handshake_set_chunk(path, peer, message->chunk_bytes);
+    handshake->has_heard = true;
+    handshake->heard_id = id;
+    handshake->answered_ns = path->now_ns;
+    memcpy(handshake->hello, message->bytes, M13_CLIENT_HELLO_BYTES);
+    return true;
+}
+
+/* The attempt's ClientHello once more. When it differs, one of the two was damaged or forged on its
+ * way, and an answer to that one never verifies: the worker answers both, and Finished decides. */
+static void hello_again(struct m13_path *path, struct m13_peer *peer,
+                        const struct m13_frag_message *message, uint16_t id)
+{
+    struct m13_handshake *handshake = &peer->handshake;
+    bool differs = memcmp(handshake->hello, message->bytes, M13_CLIENT_HELLO_BYTES) != 0;
+    if (handshake->phase == M13_HANDSHAKE_HELLO &&
+        path->now_ns - handshake->answered_ns >= ASK_AGAIN_NS) {
+        (void)ask_hello(path, peer, message, id);
+    } else if (handshake->phase == M13_HANDSHAKE_HELLO_DONE && is_due(path, handshake)) {
+        m13_stats_add(path->stats, M13_STAT_handshake_resends, 1);
+        if (differs) {
+            (void)ask_hello(path, peer, message, id);
+            return;
+        }
+        handshake->has_heard = true;
+        handshake->heard_id = id;
+        m13_handshake_set_chunk(path, peer, message->chunk_bytes);
+        m13_handshake_send(path, peer);
+    }
+}
+
 /* Ten attempts a second from one endpoint at most; each costs the worker lattice work. */
 static void client_hello(struct m13_path *path, struct m13_peer *peer,
                          const struct m13_frag_message *message, uint8_t key_phase, uint16_t id)
 {
     struct m13_handshake *handshake = &peer->handshake;
-    const uint8_t *nonce = message->bytes + M13_HELLO_NONCE_OFFSET;
-    bool again = handshake->phase != M13_HANDSHAKE_IDLE &&
-                 !memcmp(handshake->nonce, nonce, M13_HELLO_NONCE_BYTES);
-    bool soon = path->now_ns - handshake->answered_ns < M13_HELLO_INTERVAL_NS;
-    if (again) {
-        if (handshake->phase == M13_HANDSHAKE_HELLO_DONE && !soon) {
-            m13_handshake_set_chunk(path, peer, message->chunk_bytes);
-            m13_stats_add(path->stats, M13_STAT_handshake_resends, 1);
-            m13_handshake_send(path, peer);
-        } else if (handshake->phase == M13_HANDSHAKE_HELLO &&
-                   path->now_ns - handshake->answered_ns >= ASK_AGAIN_NS) {
-            handshake->answered_ns = path->now_ns;
-            (void)m13_handshake_ask(path, peer, M13_CHANNEL_ASK_CLIENT_HELLO, message->bytes,
-                                    message->length);
-        }
+    if (handshake->phase != M13_HANDSHAKE_IDLE &&
+        !memcmp(handshake->hello + M13_HELLO_NONCE_OFFSET, message->bytes + M13_HELLO_NONCE_OFFSET,
+                M13_HELLO_NONCE_BYTES)) {
+        hello_again(path, peer, message, id);
         return;
     }
     bool running = handshake->phase != M13_HANDSHAKE_IDLE &&
                    handshake->phase != M13_HANDSHAKE_CONFIRMED &&
                    path->now_ns - handshake->started_ns < RESTART_NS;
-    if (soon || running)
+    if (running || !is_due(path, handshake))
         return;
     uint32_t former = handshake->generation;
     handshake->generation = path->handshake_generation + 1;
-    if (!m13_handshake_ask(path, peer, M13_CHANNEL_ASK_CLIENT_HELLO, message->bytes,
-                           message->length)) {
+    if (!ask_hello(path, peer, message, id)) {
         handshake->generation = former;
         return;
     }
     path->handshake_generation++;
-    handshake->phase = M13_HANDSHAKE_HELLO;
     handshake->key_phase = key_phase;
-    m13_handshake_set_chunk(path, peer, message->chunk_bytes);
-    handshake->has_heard = true;
-    handshake->heard_id = id;
-    handshake->started_ns = handshake->answered_ns = path->now_ns;
-    memcpy(handshake->nonce, nonce, M13_HELLO_NONCE_BYTES);
+    handshake->started_ns = path->now_ns;
     m13_stats_add(path->stats, M13_STAT_handshakes_started, 1);
 }
 
@@ -94,8 +122,7 @@ static void finished(struct m13_path *path, struct m13_peer *peer,
             handshake->has_heard = true;
             handshake->heard_id = id;
         }
-    } else if (handshake->phase == M13_HANDSHAKE_CONFIRMED &&
-               path->now_ns - handshake->answered_ns >= M13_HELLO_INTERVAL_NS) {
+    } else if (handshake->phase == M13_HANDSHAKE_CONFIRMED && is_due(path, handshake)) {
         handshake->answered_ns = path->now_ns; /* the node has not seen CONFIG */
         m13_config_send(path, peer);
     } else if (handshake->phase != M13_HANDSHAKE_FINISHED) {
@@ -154,11 +181,21 @@ static uint16_t slot_for(struct m13_path *path, struct m13_packet *packet)
     return slot;
 }
 
+/* Whether the fragment is a piece of the ClientHello that is answered, byte for byte. */
+static bool is_of_hello(const struct m13_handshake *handshake, const struct m13_packet *packet,
+                        const struct m13_wire_fragment *header)
+{
+    return header->bytes <= packet->bytes - M13_WIRE_FRAME_BYTES - sizeof *header &&
+           (uint32_t)header->offset + header->bytes <= M13_CLIENT_HELLO_BYTES &&
+           !memcmp(handshake->hello + header->offset, packet->frame->payload + sizeof *header,
+                   header->bytes);
+}
+
 /* A fragment of a message that was answered says that the answer was lost. One tells, so a way that
  * loses much need not carry all of them again. Whoever has no cookie must send the whole: to him we
  * never say more than he said. */
 static bool answered_again(struct m13_path *path, struct m13_peer *peer,
-                           const struct m13_wire_fragment *header)
+                           const struct m13_packet *packet, const struct m13_wire_fragment *header)
 {
     struct m13_handshake *handshake = &peer->handshake;
     bool has_answer =
@@ -166,7 +203,11 @@ static bool answered_again(struct m13_path *path, struct m13_peer *peer,
     if (!handshake->has_cookie || !handshake->has_heard || handshake->heard_id != header->id ||
         !has_answer)
         return false;
-    if (path->now_ns - handshake->answered_ns < M13_HELLO_INTERVAL_NS)
+    if (handshake->phase == M13_HANDSHAKE_HELLO_DONE && !is_of_hello(handshake, packet, header)) {
+        handshake->has_heard = false; /* two messages of one id: only a whole one tells */
+        return false;
+    }
+    if (!is_due(path, handshake))
         return true;
     handshake->answered_ns = path->now_ns;
     m13_stats_add(path->stats, M13_STAT_handshake_resends, 1);
@@ -191,7 +232,7 @@ void m13_hub_fragment(struct m13_path *path, struct m13_packet *packet)
         return;
     }
     memcpy(&header, packet->frame->payload, sizeof header);
-    if (answered_again(path, peer, &header))
+    if (answered_again(path, peer, packet, &header))
         return;
     switch (m13_frag_feed(&peer->frag, packet->frame->header.flags, packet->frame->payload,
                           packet->bytes - M13_WIRE_FRAME_BYTES, path->now_ns, &message)) {

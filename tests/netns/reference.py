@@ -203,7 +203,7 @@ class ReferenceNode:
             self.link.cookie = Ether(echo)[M13].tag
         return echo
 
-    def hello(self) -> bytes:
+    def make_hello(self) -> bytes:
         self._decapsulation_key = MLKEM1024PrivateKey.generate()
         self.client_hello = bytes(
             ClientHello(
@@ -213,7 +213,10 @@ class ReferenceNode:
                 node_key=self.identity.public_key().public_bytes_raw(),
             )
         )
-        self.link.send_message(self.client_hello)
+        return self.client_hello
+
+    def hello(self) -> bytes:
+        self.link.send_message(self.make_hello())
         return self.client_hello
 
     def finish(self) -> bytes:

@@ -11,6 +11,7 @@ import time
 from collections.abc import Iterator
 
 import pytest
+from cryptography.exceptions import InvalidSignature
 from scapy.layers.l2 import Ether
 
 from bench.bed import HUB_ADDRESS, Bed
@@ -100,6 +101,31 @@ def test_a_duplicate_client_hello_gets_the_same_server_hello(victim: Victim) -> 
             answers.append(node.link.receive_message())
         assert len({*answers}) == 1
         assert victim.counter("handshakes_started") == before
+
+
+def test_a_client_hello_that_was_damaged_or_forged_on_its_way_spoils_no_attempt(
+    victim: Victim,
+) -> None:
+    """The answer to it verifies nowhere; what the node sends again is answered for itself."""
+    with victim.another_node() as node:
+        node.register()
+        hello = bytearray(node.make_hello())
+        genuine = fragments(node.link.mac, bytes(hello), 9, tag=node.link.cookie)
+        hello[1600] ^= 1  # in the encapsulation key, which stays a possible one
+        for data in fragments(node.link.mac, bytes(hello), 9, tag=node.link.cookie):
+            node.link.send(data)
+        with pytest.raises(InvalidSignature):
+            node.finish()
+        for _ in range(2):
+            time.sleep(0.15)
+            for data in genuine:
+                node.link.send(data)
+        with contextlib.suppress(InvalidSignature):
+            node.finish()  # the first once more: one genuine fragment had asked for it
+        if not node.link.keys:
+            node.finish()
+        node.configure()
+        assert victim.is_alive()
 
 
 def test_late_duplicates_of_a_handshake_change_nothing(victim: Victim) -> None:
