@@ -81,7 +81,8 @@ static void fragment(struct m13_hub *hub, const uint8_t *inner, uint32_t inner_b
     m13_too_big_tell(&hub->path, peer, inner, inner_bytes);
     uint16_t id = (uint16_t)first->session->send_counter;
     for (uint32_t i = 0; i < last; i++)
-        id += hub->vector.packets[i].session == first->session;
+        id += hub->vector.packets[i].session == first->session &&
+              hub->vector.packets[i].verdict == M13_TO_NETWORK;
     for (uint32_t index = plan.total - 1; index; index--) {
         struct m13_packet *packet = &hub->vector.packets[last + index];
         *packet = *first;

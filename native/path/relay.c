@@ -57,6 +57,7 @@ bool m13_relay(struct m13_path *path, struct m13_packet *packet)
     packet->peer = slot;
     packet->session = to->current;
     packet->bytes = M13_WIRE_FRAME_BYTES + bytes;
+    packet->fragment = 0; /* what stood in its place of the vector before may have been one */
     packet->verdict = M13_TO_NETWORK;
     m13_stats_add(path->stats, M13_STAT_relayed_packets, 1);
     return true;

@@ -8,6 +8,8 @@ node2          203.0.113.130 ─┘
 import contextlib
 import os
 import socket
+import struct
+import time
 from collections.abc import Iterator
 
 import pytest
@@ -20,16 +22,33 @@ from tests.netns.packet_order import forwarded
 from tests.netns.reference import ReferenceNode, load_identity
 from tests.netns.test_inner import TUN
 from tests.netns.test_inner_sources import packet6
-from tests.scapy_m13 import TUNNEL
+from tests.scapy_m13 import CONTROL, M13, TUNNEL, Tlv, open_frame
 from tests.segmenter import put
 
 NODE, NODE2, HUB = tunnel_address("node"), tunnel_address("node2"), "10.13.0.1"
 QUIET_S = 0.2
+PROBE, ACK = 2, 3  # docs/PROTOCOL.md §6
+SMALLEST = 548  # IPv4's 576
+PROBING_S = 1.5
+
+
+def acknowledge_only(node: ReferenceNode, size: int) -> None:
+    """Of the hub's probes those of that size: the path to the node carries no larger frame."""
+    until = time.monotonic() + PROBING_S
+    while time.monotonic() < until:
+        data = node.link.receive()  # a keepalive a second at least
+        if data[16:18] != bytes([1, node.link.phase]):
+            continue
+        tlv = Tlv(bytes(open_frame(node.link.keys[0], data)[M13].payload))
+        if tlv.type == PROBE and len(data) == size:
+            value = tlv.value[:2] + struct.pack("<H", size)
+            answer = bytes(Tlv(type=ACK, length=4, value=value))
+            node.link.send(node.link.sealed(CONTROL, answer))
 
 
 @pytest.fixture(scope="module")
 def pair(keys: Keys, rx: str) -> Iterator[tuple[ReferenceNode, Program, Bed]]:
-    """A node whose every byte we control, and one of ours."""
+    """A node whose every byte we control, on a path of small frames, and one of ours."""
     for bed in laid_out(Bed(nodes=2)):
         hub = start_hub(bed, keys, "--rx", rx, "--relay")
         node2 = start_node(bed, keys, name="node2")
@@ -40,6 +59,7 @@ def pair(keys: Keys, rx: str) -> Iterator[tuple[ReferenceNode, Program, Bed]]:
             sock.connect((HUB_ADDRESS, PORT))
             node = ReferenceNode(sock, load_identity(keys.identity("node")), "v2")
             node.connect()
+            acknowledge_only(node, SMALLEST)
             yield node, hub, bed
         assert (node2.stop(), hub.stop()) == (0, 0)
         assert_all_frames_accounted(hub)
@@ -81,3 +101,20 @@ def test_who_may_send_what_to_whom(pair: tuple[ReferenceNode, Program, Bed], cas
     counted = {name: after[name] - before[name] for name in after if after[name] != before[name]}
     counted.pop("multicast", None)  # the hub's kernel tells neighbours of its addresses
     assert counted == ({reason: 1} if reason else {})
+
+
+def test_what_is_relayed_after_a_packet_in_pieces_is_whole(
+    pair: tuple[ReferenceNode, Program, Bed],
+) -> None:
+    """Both pass the same places of the hub's vector; only one is a fragment."""
+    node, hub, bed = pair
+    before = hub.snapshot()["counters"]["fragments_sent"]
+    with contextlib.closing(raw_socket(bed.hub)) as out:
+        out.sendto(raw_packet(HUB, NODE, 9, os.urandom(1000)), (NODE, 0))
+    time.sleep(QUIET_S)
+    assert hub.snapshot()["counters"]["fragments_sent"] > before
+    with contextlib.closing(raw_socket(bed.node2)) as receiver:
+        receiver.settimeout(QUIET_S)
+        for _ in range(4):
+            node.link.send(node.link.sealed(TUNNEL, TO_NODE2))
+            assert receiver.recv(65536) == forwarded(TO_NODE2)
