@@ -152,6 +152,10 @@ static void echo(struct m13_reactor *reactor, const struct m13_packet *packet)
     const struct m13_peer *peer = &reactor->path.peers.slots[packet->peer];
     struct m13_packet answer = {.peer = packet->peer, .session = peer->current};
     bool whole = bytes <= peer->whole_bytes_max;
+    if (bytes > reactor->path.config.mtu_bytes) { /* one frame may hold more than we ever send */
+        m13_stats_drop(reactor->path.stats, M13_DROP_tunnel_mtu);
+        return;
+    }
     struct m13_wire_frame *frame =
         answer.session && whole ? m13_reactor_append(reactor, bytes, &answer) : NULL;
     if (!answer.session || (whole ? !frame : !m13_reactor_may_fragment(reactor)))
