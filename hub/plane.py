@@ -23,7 +23,7 @@ from m13.service import Service
 from m13.telemetry import TelemetryPage
 from native.channel import Channel
 from native.endpoint import L2
-from native.event import Event
+from native.event import MOVED, Event
 from native.hub import FRAMES, XDP_RING_SLOTS, Hub, Share
 from native.hub import UMEM_BYTES as XDP_BYTES
 from native.reactor import ARENA_BYTES, BUFFERS, Reactor
@@ -160,13 +160,16 @@ class XdpPlane:
     def follow(self, event: Event) -> None:
         """The worker knows the MAC the peer's frames came from; the neighbour table knows best. A
         node that another worker had before is this one's now."""
+        place = event.peer, event.generation
+        before = self._places.get(event.fingerprint)
+        if event.kind == MOVED and before != place:
+            return  # of a session that another worker's has replaced meanwhile
         self.forget(event.peer)
         if event.endpoint_kind != L2:  # there its address is the MAC
             address = endpoint.host(event.endpoint_kind, event.address)
             self._endpoints[event.peer] = (event.generation, address)
             self._tell_worker(address, self._neighbours.watch(address).mac)
-        before = self._places.get(event.fingerprint)
-        self._places[event.fingerprint] = (event.peer, event.generation)
+        self._places[event.fingerprint] = place
         if before and before[0] // PEERS_WORKER != event.peer // PEERS_WORKER:
             self.expel(*before)
 
