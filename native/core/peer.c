@@ -115,9 +115,13 @@ static bool make_room_without_cookie(struct m13_peers *peers, struct m13_aead *a
     return true;
 }
 
+/* Where a handshake is under way nobody else moves to: whose place it is, its Finished tells. The
+ * mover is found by its MAC. */
 static void enter_maps(struct m13_peers *peers, const struct m13_peer *peer)
 {
-    (void)m13_map_set(&peers->by_endpoint, peer->endpoint.key, peer->slot);
+    uint16_t holder = m13_map_find(&peers->by_endpoint, peer->endpoint.key);
+    if (holder == M13_MAP_NONE || !is_pending(&peers->slots[holder]))
+        (void)m13_map_set(&peers->by_endpoint, peer->endpoint.key, peer->slot);
 }
 
 uint16_t m13_peers_claim(struct m13_peers *peers, struct m13_aead *aead,
@@ -150,8 +154,9 @@ uint16_t m13_peers_claim(struct m13_peers *peers, struct m13_aead *aead,
 static void leave_maps(struct m13_peers *peers, const struct m13_peer *peer)
 {
     m13_map_remove(&peers->by_endpoint, peer->endpoint.key, peer->slot);
+    bool has_mac = m13_map_find(&peers->by_mac, m13_peer_mac_key(peer->mac)) == peer->slot;
     m13_map_remove(&peers->by_mac, m13_peer_mac_key(peer->mac), peer->slot);
-    if (peers->directory)
+    if (peers->directory && has_mac)
         m13_directory_remove_mac(peers->directory, m13_peer_mac_key(peer->mac), peers->worker);
 }
 
@@ -306,7 +311,8 @@ bool m13_peers_establish(struct m13_peers *peers, struct m13_aead *aead, uint16_
     /* a MAC that another peer has stays with it */
     if (m13_map_find(&peers->by_mac, m13_peer_mac_key(peer->mac)) == M13_MAP_NONE)
         (void)m13_map_set(&peers->by_mac, m13_peer_mac_key(peer->mac), slot);
-    if (peers->directory)
+    bool has_mac = m13_map_find(&peers->by_mac, m13_peer_mac_key(peer->mac)) == slot;
+    if (peers->directory && has_mac)
         m13_directory_set_mac(peers->directory, m13_peer_mac_key(peer->mac), peers->worker);
     return true;
 }

@@ -83,6 +83,7 @@ struct m13_peer {
     uint64_t retire_ns;
     struct m13_endpoint endpoint;
     bool rekey_requested; /* node: the hub asked for new keys */
+    bool configured;      /* node: CONFIG came since it has a session */
     bool parts;           /* a FIN of it stands in the present vector */
     bool awaits_answer;   /* we leave, and it has not answered our FIN */
     uint64_t last_heard_ns;
@@ -106,6 +107,7 @@ struct m13_peer {
     uint64_t reported_ns;
     bool feedback; /* agreed by CONFIG */
     uint64_t handshakes;
+    uint64_t rekey_asked_ns; /* hub: when it last asked the node for new keys */
     uint8_t prefix_bits;
     uint8_t tunnel_address6[16]; /* zero: none */
     uint8_t prefix_count;

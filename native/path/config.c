@@ -107,6 +107,7 @@ bool m13_config_receive(struct m13_path *path, struct m13_peer *peer, const uint
     memcpy(path->config.hub_tunnel_address6, config.hub_address6, 16);
     path->config.mtu_bytes = config.mtu_bytes;
     m13_path_set_keepalive(path, config.keepalive_ms);
+    peer->configured = true;
     m13_node_configured(peer);
     m13_probe_begin(path, peer);
     m13_feedback_agree(peer, config.feedback);

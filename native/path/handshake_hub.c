@@ -9,41 +9,13 @@
  * long the worker process died over the request. To ask again what it still has is harmless. */
 #define ASK_AGAIN_NS (2 * M13_SECOND_NS)
 
-static bool may_echo(struct m13_path *path, const struct m13_endpoint *source)
-{
-    uint64_t key = source->key ^ path->peers.by_mac.seed;
-    uint32_t *bucket = &path->echo_ms[key * 0x9E3779B97F4A7C15ull >> 50];
-    uint32_t now_ms = (uint32_t)(path->now_ns / M13_MILLISECOND_NS);
-    /* sources that share a bucket wait for each other: so many, that whoever comes meanwhile to
-     * 50 000 spoofed registrations a second finds three in four of them free */
-    /* 0 means never, so the moment is stored odd and may lie 1 ms ahead: hence signed */
-    int32_t since_ms = (int32_t)(now_ms - *bucket);
-    if (*bucket && since_ms < (int32_t)(M13_ECHO_INTERVAL_NS / M13_MILLISECOND_NS))
-        return false;
-    *bucket = now_ms | 1;
-    return true;
-}
-_Static_assert(M13_ECHO_BUCKETS == 1 << (64 - 50), "the hash above takes the top 14 bits");
-
-/* A registration keeps no state: the echo's cookie is all that comes of it (§4.5). */
-void m13_hub_register(struct m13_path *path, struct m13_packet *packet)
-{
-    uint8_t cookie[M13_COOKIE_BYTES];
-    packet->verdict = M13_DONE;
-    m13_stats_add(path->stats, M13_STAT_registrations, 1);
-    if (!may_echo(path, &packet->source))
-        return;
-    m13_cookie_make(&path->cookie, &packet->source, cookie);
-    m13_control_send_clear(path, &packet->source, M13_FLAGS_ECHO, cookie);
-    m13_stats_add(path->stats, M13_STAT_echoes, 1);
-}
-
 static bool is_due(const struct m13_path *path, const struct m13_handshake *handshake)
 {
     return path->now_ns - handshake->answered_ns >= M13_HELLO_INTERVAL_NS;
 }
 
-/* To the worker process, under the attempt's generation; false: not now. */
+/* To the worker process, under the attempt's generation, where up to four of an attempt are kept
+ * (m13/handshake.py); false: not now. */
 static bool ask_hello(struct m13_path *path, struct m13_peer *peer,
                       const struct m13_frag_message *message, uint16_t id)
 {
@@ -51,7 +23,6 @@ static bool ask_hello(struct m13_path *path, struct m13_peer *peer,
     if (!m13_handshake_ask(path, peer, M13_CHANNEL_ASK_CLIENT_HELLO, message->bytes,
                            message->length))
         return false;
-    handshake->phase = M13_HANDSHAKE_HELLO;
     m13_handshake_set_chunk(path, peer, message->chunk_bytes);
     handshake->has_heard = true;
     handshake->heard_id = id;
@@ -106,6 +77,7 @@ static void client_hello(struct m13_path *path, struct m13_peer *peer,
         return;
     }
     path->handshake_generation++;
+    handshake->phase = M13_HANDSHAKE_HELLO;
     handshake->key_phase = key_phase;
     handshake->started_ns = path->now_ns;
     m13_stats_add(path->stats, M13_STAT_handshakes_started, 1);
@@ -160,6 +132,18 @@ static void message_complete(struct m13_path *path, struct m13_peer *peer,
     }
 }
 
+/* Who proves by a cookie that he is there begins afresh: what was begun there without one may be a
+ * stranger's, or of before this hub started. */
+static uint16_t forget_unproved(struct m13_path *path, uint16_t slot)
+{
+    struct m13_peer *peer = &path->peers.slots[slot];
+    if (peer->state != M13_STATE_Handshaking || peer->handshake.has_cookie)
+        return slot;
+    (void)m13_handshake_ask(path, peer, M13_CHANNEL_ASK_FORGET, NULL, 0);
+    m13_peers_release(&path->peers, &path->aead, slot);
+    return M13_PEER_NONE;
+}
+
 /* The slot a fragment belongs to; a source earns one by a cookie or, for v1, by a small budget.
  * A peer that proved a cookie once is not spoken for by frames without one. */
 static uint16_t slot_for(struct m13_path *path, struct m13_packet *packet)
@@ -167,6 +151,8 @@ static uint16_t slot_for(struct m13_path *path, struct m13_packet *packet)
     const struct m13_wire_frame *frame = packet->frame;
     bool has_cookie = m13_cookie_check(&path->cookie, &packet->source, frame->header.tag);
     uint16_t slot = m13_peers_find_endpoint(&path->peers, &packet->source);
+    if (has_cookie && slot != M13_PEER_NONE)
+        slot = forget_unproved(path, slot);
     bool known = slot != M13_PEER_NONE;
     bool proved = known ? path->peers.slots[slot].handshake.has_cookie : !path->config.accept_v1;
     if (!has_cookie && proved) {
@@ -295,6 +281,9 @@ static void establish(struct m13_path *path, struct m13_peer *peer,
     peer->name[sizeof peer->name - 1] = 0;
     peer->prefix_bits = answer->address_prefix_bits;
     memcpy(peer->tunnel_address6, address6, sizeof peer->tunnel_address6);
+    /* the phase came in the clear: two keys of one must not meet, and the tag tells the node */
+    if (renewed && peer->current && peer->current->key_phase == peer->handshake.key_phase)
+        peer->handshake.key_phase++;
     struct m13_session *session = m13_handshake_install(path, peer, answer);
     if (!session) {
         m13_peers_release(&path->peers, &path->aead, peer->slot);
@@ -314,13 +303,25 @@ static void establish(struct m13_path *path, struct m13_peer *peer,
     m13_report_event(path, M13_EVENT_ESTABLISHED, peer, renewed, NULL);
 }
 
-/* A refusal ends the attempt, except that a false Finished must not spoil the true one. */
+/* Whether it speaks of another ClientHello than the one whose Finished is awaited or asked about.
+ */
+static bool is_of_another_hello(const struct m13_handshake *handshake, uint32_t reason)
+{
+    return handshake->phase == M13_HANDSHAKE_HELLO_DONE ||
+           (handshake->phase == M13_HANDSHAKE_FINISHED &&
+            (reason == M13_CHANNEL_NOT_ADMITTED || reason == M13_CHANNEL_VERSION_REFUSED ||
+             reason == M13_CHANNEL_MALFORMED));
+}
+
+/* A refusal ends the attempt, except that a false message must not spoil the true one. */
 static void refused(struct m13_path *path, struct m13_peer *peer,
                     const struct m13_channel_refused *answer)
 {
     m13_stats_add(path->stats, M13_STAT_handshakes_refused, 1);
     m13_report_event(path, M13_EVENT_REFUSED, peer, answer->reason, answer->fingerprint);
     peer->handshake.has_heard = false; /* the true one may have the same id */
+    if (is_of_another_hello(&peer->handshake, answer->reason))
+        return;
     if (peer->handshake.phase == M13_HANDSHAKE_FINISHED &&
         answer->reason == M13_CHANNEL_BAD_SIGNATURE)
         peer->handshake.phase = M13_HANDSHAKE_HELLO_DONE;
@@ -339,7 +340,8 @@ static void answer(struct m13_path *path, const struct m13_channel_message *mess
     /* the slot or the attempt may have changed while the worker thought */
     if (peer->state == M13_STATE_Disconnected || handshake->generation != message->generation)
         return;
-    if (message->kind == M13_CHANNEL_SAY_SERVER_HELLO && handshake->phase == M13_HANDSHAKE_HELLO &&
+    if (message->kind == M13_CHANNEL_SAY_SERVER_HELLO &&
+        (handshake->phase == M13_HANDSHAKE_HELLO || handshake->phase == M13_HANDSHAKE_HELLO_DONE) &&
         message->length == M13_SERVER_HELLO_BYTES) {
         handshake->phase = M13_HANDSHAKE_HELLO_DONE;
         m13_handshake_set_message(path, peer, message->payload, message->length);

@@ -182,6 +182,8 @@ static void refused(struct m13_path *path, struct m13_peer *peer)
     m13_report_event(path, M13_EVENT_REFUSED, peer, answer->reason, answer->fingerprint);
     bool forged =
         answer->reason == M13_CHANNEL_BAD_SIGNATURE || answer->reason == M13_CHANNEL_MALFORMED;
+    /* so may one with a stranger's key; before the first session it is the operator's to judge */
+    forged |= peer->handshakes && answer->reason == M13_CHANNEL_HUB_KEY_MISMATCH;
     if (!forged)
         give_up(path, peer);
     else if (peer->handshake.phase == M13_HANDSHAKE_HELLO_DONE)
@@ -227,6 +229,7 @@ void m13_node_lose(struct m13_path *path, struct m13_peer *peer)
 {
     m13_peer_forget_sessions(peer, &path->aead);
     peer->state = M13_STATE_Handshaking;
+    peer->configured = false;
     peer->pmtu.phase = M13_PMTU_IDLE; /* the way to it may be another then */
     path->peers.established = 0;
 }
@@ -254,7 +257,7 @@ void m13_node_confirm(struct m13_path *path, struct m13_peer *peer)
     peer->last_sent_ns = 0; /* the next tick's keepalive tells the hub that we have the key */
     peer->handshakes++;
     /* without CONFIG there is no tunnel yet: Finished is sent again until it comes */
-    if (peer->tunnel_address)
+    if (peer->configured)
         m13_node_configured(peer);
     peer->rekey_requested = false;
     m13_stats_add(path->stats, M13_STAT_handshakes_done, 1);
@@ -292,7 +295,7 @@ void m13_node_tick(struct m13_path *path, struct m13_peer *peer)
     m13_control_tick(path, peer);
     bool due = path->now_ns >= handshake->resend_ns;
     if (handshake->phase == M13_HANDSHAKE_IDLE) {
-        if (due && (!peer->current || !peer->tunnel_address || peer->rekey_requested ||
+        if (due && (!peer->current || !peer->configured || peer->rekey_requested ||
                     m13_session_is_old(path, peer->current)))
             begin(path, peer);
     } else if (path->now_ns - handshake->started_ns > ATTEMPT_MAX_NS ||

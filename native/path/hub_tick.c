@@ -33,8 +33,8 @@ static void tick_peer(struct m13_path *path, struct m13_peer *peer)
         m13_control_tick(path, peer);
         /* the node begins every handshake; our own direction may need one first */
         if (peer->current && m13_session_is_old(path, peer->current) &&
-            path->now_ns - handshake->answered_ns >= M13_SECOND_NS) {
-            handshake->answered_ns = path->now_ns;
+            path->now_ns - peer->rekey_asked_ns >= M13_SECOND_NS) {
+            peer->rekey_asked_ns = path->now_ns;
             m13_control_send(path, peer, M13_TLV_REKEY_REQUEST, NULL, 0);
         }
     }

@@ -283,12 +283,20 @@ class ReferenceHub:
         return client
 
     def confirm(self, config: Config) -> None:
-        """A Finished verified and answered by a sealed CONFIG."""
-        finished = Finished(self.link.receive_message())
-        assert finished.type == 3
+        """A Finished verified and answered by a sealed CONFIG; what was resent before is skipped."""
+        message = b""
+        while message[:1] != b"\x03":
+            message = self.link.receive_message()
+        finished = Finished(message)
         transcript = self.transcript
         self.node_key.verify(finished.signature, transcript.of_node, transcript.context)
-        self.link.keys = transcript.keys(self._secret)
+        self.link.keys = self.keys()
+        self.send_config(config)
+
+    def keys(self) -> dict[int, bytes]:
+        return self.transcript.keys(self._secret)
+
+    def send_config(self, config: Config) -> None:
         value = bytes(config)
         self.link.send(
             self.link.sealed(CONTROL, bytes(Tlv(type=1, length=len(value), value=value)))
