@@ -12,7 +12,7 @@ SHELL := /bin/bash
 # The one list of Debian packages.
 DEBIAN_BUILD := gcc make clang lld libbpf-dev libxdp-dev liburing-dev libssl-dev libnftables1 \
                 libcap-ng-dev libseccomp-dev linux-libc-dev libc6-dev pkg-config python3-venv python3-dev
-DEBIAN_TEST  := iproute2 iputils-ping iperf3 nftables postgresql procps clang-format libclang-rt-dev \
+DEBIAN_TEST  := ethtool iproute2 iputils-ping iperf3 nftables postgresql procps clang-format libclang-rt-dev \
                 llvm valgrind
 DEBIAN_BENCH := openvpn wireguard-go wireguard-tools nebula
 ifeq ($(shell uname -m),x86_64)

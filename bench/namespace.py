@@ -17,6 +17,7 @@ from m13.host import firewall
 
 RT_TABLE_LOCAL = 255  # rtnetlink(7)
 RTM_F_CLONED = 0x200  # rtnetlink(7)
+IFA_F_NODAD, IFA_F_TENTATIVE = 0x02, 0x40  # rtnetlink(7)
 
 CLONE_NEWNET = 0x40000000
 STOP_S = 5
@@ -94,7 +95,7 @@ class Namespace:
     def address(self, interface: str, address: str) -> None:
         """An address with its prefix length; IPv6 without waiting for duplicates to answer."""
         host, _, bits = address.partition("/")
-        options = {"flags": 0x02} if ":" in host else {}  # IFA_F_NODAD
+        options = {"flags": IFA_F_NODAD} if ":" in host else {}
         with self.netlink() as netlink:
             index = _index(netlink, interface)
             netlink.addr("add", index=index, address=host, prefixlen=int(bits), **options)
@@ -116,6 +117,7 @@ class Namespace:
     def picture(self) -> dict[str, Any]:
         """Everything a tunnel may change in here, in a form to compare."""
         with self.netlink() as netlink:
+            _await_addresses(netlink)
             return {
                 "links": {m.get_attr("IFLA_IFNAME"): _plain(m) for m in netlink.get_links()},
                 "addresses": _sorted(netlink.get_addr()),
@@ -233,6 +235,15 @@ def _settings() -> dict[str, str]:
             with contextlib.suppress(OSError):
                 found[f"{root}/{name}"] = Path(root, name).read_text(errors="replace").strip()
     return found
+
+
+def _await_addresses(netlink: IPRoute) -> None:
+    """The kernel finishes IPv6 addresses in its own time, though it looks for no duplicates."""
+    until = time.monotonic() + PATIENCE_S
+    while any(m["flags"] & IFA_F_TENTATIVE for m in netlink.get_addr(family=socket.AF_INET6)):
+        if time.monotonic() > until:
+            return
+        time.sleep(0.01)
 
 
 def _await_own_route(netlink: IPRoute, host: str) -> None:

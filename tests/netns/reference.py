@@ -283,7 +283,7 @@ class ReferenceHub:
         return client
 
     def confirm(self, config: Config) -> None:
-        """A Finished verified and answered by a sealed CONFIG; what was resent before is skipped."""
+        """A Finished verified and answered by a sealed CONFIG; what else was resent is skipped."""
         message = b""
         while message[:1] != b"\x03":
             message = self.link.receive_message()

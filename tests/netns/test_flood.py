@@ -125,10 +125,10 @@ def test_spoofed_ports_of_a_nodes_address_displace_no_handshake_with_a_cookie(
     with Spoofer(bed.node) as spoofer:
         node = start_node(bed, keys, wait=False)
         until = time.monotonic() + 10
-        port, sent = 10000, 0
+        sent = 0
         while "tunnel 10.13.0.2/24" not in node.log and time.monotonic() < until:
             for _ in range(20):
-                port += 1
+                port = 10000 + sent % 50000
                 with contextlib.suppress(OSError):  # the node's routes are about to change
                     spoofer.send(hello, ("192.0.2.2", port))
                     sent += 1
