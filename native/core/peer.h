@@ -53,13 +53,14 @@ struct m13_handshake {
     uint32_t generation; /* of this attempt, unique in the process */
     uint8_t key_phase;   /* epoch's low byte that the node proposes */
     bool has_cookie;
-    bool has_identity;     /* node: its ClientHello is ready */
-    uint8_t cookie[16];    /* node: what the echo carried */
-    bool has_heard;        /* hub: there is a message of the peer we gave an answer to, */
-    uint16_t heard_id;     /* whose fragments had this id */
-    uint16_t message_id;   /* fragment id of the message: resends keep it */
-    uint16_t chunk_bytes;  /* of its fragments */
-    uint8_t smaller_after; /* node: resends left before smaller ones are tried */
+    bool has_identity;       /* node: its ClientHello is ready */
+    uint64_t first_sequence; /* node: of the attempt's frames in the clear */
+    uint8_t cookie[16];      /* node: what the echo carried */
+    bool has_heard;          /* hub: there is a message of the peer we gave an answer to, */
+    uint16_t heard_id;       /* whose fragments had this id */
+    uint16_t message_id;     /* fragment id of the message: resends keep it */
+    uint16_t chunk_bytes;    /* of its fragments */
+    uint8_t smaller_after;   /* node: resends left before smaller ones are tried */
     uint32_t message_bytes;
     uint8_t *message; /* last message sent, for resending; M13_FRAGMENT_MESSAGE_BYTES */
     uint8_t *hello;   /* hub: the ClientHello that is answered; M13_CLIENT_HELLO_BYTES */

@@ -4,7 +4,7 @@
 #define FIRST_FRAME_NS (20 * M13_SECOND_NS) /* over two round trips of 8 s (§4.3) */
 
 void m13_control_send_clear(struct m13_path *path, const struct m13_endpoint *to, uint8_t flags,
-                            const uint8_t *cookie)
+                            uint64_t sequence, const uint8_t *cookie)
 {
     uint32_t index;
     struct m13_wire_frame *frame = path->outlet.take(path->outlet.owner, &index);
@@ -12,7 +12,7 @@ void m13_control_send_clear(struct m13_path *path, const struct m13_endpoint *to
         m13_stats_drop(path->stats, M13_DROP_no_frame);
         return;
     }
-    m13_wire_stamp(frame, path->config.mac, flags, 0, path->clear_sequence++);
+    m13_wire_stamp(frame, path->config.mac, flags, 0, sequence);
     if (cookie)
         memcpy(frame->header.tag, cookie, sizeof frame->header.tag);
     path->outlet.send(path->outlet.owner, to, index, M13_WIRE_FRAME_BYTES);

@@ -30,7 +30,7 @@ static void show_state(struct m13_path *path, const struct m13_peer *peer)
 
 static void send_registration(struct m13_path *path, struct m13_peer *peer, uint8_t flags)
 {
-    m13_control_send_clear(path, &peer->endpoint, flags, NULL);
+    m13_control_send_clear(path, &peer->endpoint, flags, path->clear_sequence++, NULL);
     m13_stats_add(path->stats, M13_STAT_registrations, 1);
 }
 
@@ -66,6 +66,7 @@ static void begin(struct m13_path *path, struct m13_peer *peer)
     forget_hub(path, peer);
     handshake->phase = M13_HANDSHAKE_REGISTERING;
     handshake->has_identity = handshake->has_cookie = false;
+    handshake->first_sequence = path->clear_sequence;
     handshake->key_phase = peer->current ? (uint8_t)(peer->current->key_phase + 1) : 0;
     handshake->started_ns = path->now_ns;
     bool known = peer->current && peer->pmtu.confirmed;
@@ -103,6 +104,16 @@ static void send_hello_when_ready(struct m13_path *path, struct m13_peer *peer)
     schedule_resend(path, handshake, RESEND_FIRST_NS);
 }
 
+/* It repeats the sequence of what it answers, which only who saw that can know: a cookie that is
+ * not the hub's would keep a node out while it lasts. */
+static bool is_answer(const struct m13_path *path, const struct m13_handshake *handshake,
+                      const struct m13_wire_header *echo)
+{
+    return path->config.handshake_version < 2 ||
+           echo->sequence - handshake->first_sequence <
+               path->clear_sequence - handshake->first_sequence;
+}
+
 /* The echo's tag is the cookie; a later echo renews it in the middle of an attempt, as happens
  * when the hub was restarted. */
 void m13_node_echo(struct m13_path *path, struct m13_packet *packet)
@@ -116,6 +127,10 @@ void m13_node_echo(struct m13_path *path, struct m13_packet *packet)
     m13_stats_add(path->stats, M13_STAT_echoes, 1);
     if (peer->handshake.phase == M13_HANDSHAKE_IDLE)
         return;
+    if (!is_answer(path, &peer->handshake, &packet->frame->header)) {
+        m13_drop(path, packet, M13_DROP_handshake_message);
+        return;
+    }
     learn_hub(path, peer, &packet->source);
     memcpy(peer->handshake.cookie, packet->frame->header.tag, sizeof peer->handshake.cookie);
     peer->handshake.has_cookie = true;

@@ -215,7 +215,7 @@ uint32_t m13_transmit_outer(const struct m13_path *path, const struct m13_endpoi
 
 /* Sends a frame without payload in the clear (registration, echo), with a cookie or NULL. */
 void m13_control_send_clear(struct m13_path *path, const struct m13_endpoint *to, uint8_t flags,
-                            const uint8_t *cookie);
+                            uint64_t sequence, const uint8_t *cookie);
 /* A control frame under this session of the peer, stamped and numbered, whose payload the caller
  * writes; NULL, and counted, when the counter is exhausted or the outlet has no frame. finish seals
  * and sends. */

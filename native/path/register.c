@@ -31,6 +31,7 @@ void m13_hub_register(struct m13_path *path, struct m13_packet *packet)
     if (!may_echo(path, &packet->source))
         return;
     m13_cookie_make(&path->cookie, &packet->source, cookie);
-    m13_control_send_clear(path, &packet->source, M13_FLAGS_ECHO, cookie);
+    m13_control_send_clear(path, &packet->source, M13_FLAGS_ECHO, packet->frame->header.sequence,
+                           cookie);
     m13_stats_add(path->stats, M13_STAT_echoes, 1);
 }

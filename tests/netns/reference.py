@@ -124,6 +124,10 @@ class Link:
         self.send(frame(self.mac, flags, sequence=self.clear_sequence, tag=self.cookie))
         self.clear_sequence += 1
 
+    def send_echo(self, question: bytes, cookie: bytes) -> None:
+        sequence = Ether(question)[M13].seq_id
+        self.send(frame(self.mac, CONTROL, sequence=sequence, tag=cookie))
+
     def send_message(self, message: bytes) -> list[bytes]:
         first, phase = self.clear_sequence, self.phase
         frames = fragments(self.mac, message, first, tag=self.cookie, phase=phase)
@@ -262,9 +266,7 @@ class ReferenceHub:
     def welcome(self) -> bytes:
         """A registration answered by an echo with a cookie; the registration."""
         registration = next(self.link.clear_frames())
-        self.link.cookie = self.cookie
-        self.link.send_clear(CONTROL)
-        self.link.cookie = bytes(16)
+        self.link.send_echo(registration, self.cookie)
         return registration
 
     def answer(self) -> bytes:

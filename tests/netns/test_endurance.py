@@ -68,7 +68,9 @@ class Samples:
     def leasts(self, name: str) -> set[int]:
         """Of each stretch the least: a netlink socket is open for a moment, a leak for good."""
         values = self.settled(name)
-        return {min(values[at : at + STRETCH]) for at in range(0, len(values), STRETCH)}
+        return {
+            min(values[at : at + STRETCH]) for at in range(0, len(values) - STRETCH + 1, STRETCH)
+        }
 
     def assert_steady(self) -> None:
         role = self.program.role

@@ -10,12 +10,14 @@ import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+from scapy.layers.l2 import Ether
+
 from bench.bed import HUB_ADDRESS, Bed
 from bench.tunnel import PORT, Keys, Program, start_node
 from tests.netns.capture import raw_packet
 from tests.netns.reference import ReferenceHub, load_identity
 from tests.netns.victim import HUB, NODE
-from tests.scapy_m13 import CONTROL, Config
+from tests.scapy_m13 import CONTROL, M13, Config, frame
 
 CONFIG = Config(node=NODE, prefix=24, hub=HUB, mtu=1400, keepalive_ms=1000)
 KEEPALIVE = b"\0\0\0"
@@ -30,15 +32,16 @@ class Served:
     def counter(self, name: str) -> int:
         return int(self.node.snapshot()["counters"][name])
 
-    def welcome_again(self) -> None:
+    def registration(self) -> bytes:
         """A node that heard nothing for five seconds registers."""
         while True:
             data = next(self.hub.link.clear_frames())
             if data[54] == 0x00:
                 break
-        self.hub.link.cookie = self.hub.cookie
-        self.hub.link.send_clear(CONTROL)
-        self.hub.link.cookie = bytes(16)
+        return data
+
+    def welcome_again(self) -> None:
+        self.hub.link.send_echo(self.registration(), self.hub.cookie)
 
 
 @contextlib.contextmanager
@@ -106,3 +109,17 @@ def test_what_is_larger_than_the_tunnel_is_not_sent_back(bed: Bed, keys: Keys) -
         link.send_packet(packet)
         assert link.receive_packet()[20:] == packet[20:]
         assert served.node.snapshot()["drops"]["tunnel_mtu"] == 3
+
+
+def test_an_echo_of_a_stranger_gives_no_cookie(bed: Bed, keys: Keys) -> None:
+    """The hub's repeats the sequence of what it answers, which a stranger has not seen."""
+    with with_session(bed, keys) as served:
+        link = served.hub.link
+        registration = served.registration()
+        sequence = Ether(registration)[M13].seq_id
+        for guess in (0, sequence - 1, sequence + 1000):
+            link.send(frame(link.mac, CONTROL, sequence=guess, tag=os.urandom(16)))
+        link.send_echo(registration, served.hub.cookie)
+        hello = next(data for data in link.clear_frames() if data[54] == 0x83)
+        assert hello[18:34] == served.hub.cookie
+        assert served.node.snapshot()["drops"]["handshake_message"] == 3
