@@ -60,17 +60,26 @@ class Round:
 
 
 def build() -> None:
-    """The load generators, when they are missing or old."""
-    header = Path(__file__).with_name("trial.h")
-    BUILT.mkdir(parents=True, exist_ok=True)
+    """The load generators, where they are missing or old."""
     for name in PROGRAMS:
-        source, program = Path(__file__).with_name(f"{name}.c"), BUILT / name
-        newest = max(source.stat().st_mtime, header.stat().st_mtime)
-        if not program.exists() or program.stat().st_mtime <= newest:
-            flags = ["-O2", "-std=c11", "-Wall", "-Wextra", "-Werror", "-pthread"]
-            # -iquote: <sched.h> is the system's, not our core's
-            flags += ["-iquote", str(ROOT / "native" / "core")]
-            subprocess.run(["gcc", *flags, "-o", program, source], check=True)
+        build_program(name)
+
+
+def build_program(name: str, *libraries: str) -> Path:
+    """Compiles bench/NAME.c when that is missing or old. It appears whole and at once: another
+    process may be at the same, or run what was there before."""
+    source, program = Path(__file__).with_name(f"{name}.c"), BUILT / name
+    newest = max(source.stat().st_mtime, source.with_name("trial.h").stat().st_mtime)
+    if program.exists() and program.stat().st_mtime > newest:
+        return program
+    BUILT.mkdir(parents=True, exist_ok=True)
+    unfinished = program.with_suffix(f".{os.getpid()}")
+    flags = ["-O2", "-std=c11", "-Wall", "-Wextra", "-Werror", "-pthread"]
+    # -iquote: <sched.h> is the system's, not our core's
+    flags += ["-iquote", str(ROOT / "native" / "core")]
+    subprocess.run(["gcc", *flags, "-o", unfinished, source, *libraries], check=True)
+    unfinished.replace(program)
+    return program
 
 
 def measure(

@@ -11,14 +11,12 @@ from pathlib import Path
 from typing import Self
 
 from bench.bed import HUB_ADDRESS, INTERNET_ADDRESS, Bed
-from bench.measure import ROOT
+from bench.measure import BUILT, build_program
 from bench.namespace import DIRECTORY, Namespace
 from bench.scale_peers import TUNNEL, Crowd
 from bench.tunnel import PORT, Keys, Program, ProgramError, start_hub, start_node, tunnel_address
 from m13.host import firewall
 
-SOURCE = Path(__file__).with_name("scale_load.c")
-PROGRAM = ROOT / "build" / "bench" / "scale_load"
 DIRECTIONS = ("up", "down")
 UDP, TCP = 17, 6
 PEER_COUNTS = (1, 16, 64, 256)
@@ -85,14 +83,7 @@ class Series:
 
 
 def build() -> None:
-    """The load generator, when it is missing or old."""
-    if PROGRAM.exists() and PROGRAM.stat().st_mtime > SOURCE.stat().st_mtime:
-        return
-    PROGRAM.parent.mkdir(parents=True, exist_ok=True)
-    # -iquote: <sched.h> is the system's, not our core's
-    flags = ["-O2", "-std=c11", "-Wall", "-Wextra", "-Werror"]
-    core = ["-iquote", str(ROOT / "native" / "core")]
-    subprocess.run(["gcc", *flags, *core, "-o", PROGRAM, SOURCE, "-lcrypto"], check=True)
+    build_program("scale_load", "-lcrypto")
 
 
 class Load:
@@ -100,7 +91,7 @@ class Load:
 
     def __init__(self, namespace: Namespace, *words: str) -> None:
         pipe = subprocess.PIPE
-        argv = [str(PROGRAM), str(DIRECTORY / namespace.name), *words]
+        argv = [str(BUILT / "scale_load"), str(DIRECTORY / namespace.name), *words]
         self._process = subprocess.Popen(argv, stdin=pipe, stdout=pipe, text=True)
 
     def __enter__(self) -> Self:
