@@ -32,7 +32,7 @@ cdef collect(c.m13_merge *merge):
     return written, [merge.origin[i] for i in range(merge.count)]
 
 
-def merge(packets):
+def merge(packets, bint udp_stays_alone=False):
     """The writes that a run of packets becomes: (bytes written, indices of its packets)."""
     cdef c.m13_merge_set state
     cdef c.m13_merge *fresh
@@ -45,6 +45,7 @@ def merge(packets):
         raise MemoryError
     kept = [bytearray(item) for item in packets]
     state.count = 0
+    state.udp_stays_alone = udp_stays_alone
     writes = []
     try:
         for index in range(count):

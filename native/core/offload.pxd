@@ -27,6 +27,7 @@ cdef extern from "offload.h" nogil:
         uint32_t origin[M13_MERGE_PACKETS_MAX]
 
     struct m13_merge_set:
+        bint udp_stays_alone
         uint32_t count
         m13_merge *open[M13_MERGE_FLOWS_MAX]
 

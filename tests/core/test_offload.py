@@ -180,6 +180,12 @@ def test_merge_leaves_udp_without_checksum_alone():
     assert [origins for _, origins in offload.merge(run)] == [[0], [1]]
 
 
+def test_merge_leaves_udp_alone_for_kernels_that_take_no_large_one():
+    run = [udp(bytes([i]) * 700, 7 + i) for i in range(3)]
+    writes = offload.merge([*run, *stream([1000, 1000])], udp_stays_alone=True)
+    assert sorted(origins for _, origins in writes) == [[0], [1], [2], [3, 4]]
+
+
 @pytest.mark.parametrize("last", [stream([9])[0], tcp(b"p" * 1000, 3000, 9, "PA")])
 def test_merge_ends_with_a_short_or_pushed_segment(last):
     run = [*stream([1000, 1000]), tcp(IP(last)[TCP].payload.load, 3000, 9, IP(last)[TCP].flags)]
