@@ -188,10 +188,11 @@ def serve(machine: Machine, link: channel.Channel, orders: Orders) -> None:
     poller.register(link.request_fd, select.POLLIN)
     poller.register(STANDARD_INPUT, select.POLLIN)
     while True:
-        # before each request: who was expelled before it came must not be answered
+        message = link.receive(channel.REQUESTS)
+        # when a request was taken, not before: an order may have come ahead of it meanwhile, and
+        # who was expelled before it came must not be answered
         if not orders.follow(machine):
             return
-        message = link.receive(channel.REQUESTS)
         if message:
             if not answer_request(machine, link, orders, message):
                 return

@@ -2,10 +2,12 @@
 
 import contextlib
 import itertools
+import json
 import os
 import signal
 import time
 
+from m13 import handshake_worker
 from m13.handshake_process import HandshakeWorker, hub_configuration, node_configuration
 from native import channel
 from native.channel import (
@@ -94,7 +96,36 @@ def test_a_large_change_waits_for_a_worker_that_is_stopped():
         finally:
             os.kill(worker.pid, signal.SIGCONT)
         wait_until(lambda: (worker.poll(), not worker._orders)[1])
-        wait_until(lambda: answer(link, hello).kind == SAY_SERVER_HELLO)  # it has read them all
+        assert answer(link, hello).kind == SAY_SERVER_HELLO
+
+
+def test_an_order_is_obeyed_before_the_request_that_came_after_it(monkeypatch):
+    """Also when both come while the worker is about to look for requests."""
+    reads, writes = os.pipe()
+    monkeypatch.setattr(handshake_worker, "STANDARD_INPUT", reads)
+    order = json.dumps({"expel": [NODE.fingerprint], "admit": []}).encode() + b"\n"
+    done = []
+
+    class Machine:
+        def expel(self, _key):
+            done.append("expelled")
+
+        def feed(self, *_message):
+            done.append("answered")
+
+    class Link:
+        request_fd = reads
+
+        def receive(self, _ring):
+            if done:
+                os.close(writes)  # the parent goes away
+                return None
+            os.write(writes, order)
+            return channel.Message(ASK_CLIENT_HELLO, 5, 1, b"")
+
+    handshake_worker.serve(Machine(), Link(), handshake_worker.Orders())
+    os.close(reads)
+    assert done == ["expelled", "answered"]
 
 
 def test_configuration_and_change_may_come_in_any_pieces():
