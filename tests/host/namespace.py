@@ -50,6 +50,8 @@ class Namespace:
 
     def __enter__(self) -> Self:
         subprocess.run(["ip", "netns", "add", self.name], check=True)
+        # an address that waits for duplicates to answer changes by itself, a second later
+        self.command("sysctl", "-qw", "net.ipv6.conf.default.accept_dad=0")
         self.ip("link", "set", "lo", "up")
         return self
 

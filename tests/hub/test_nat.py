@@ -74,7 +74,7 @@ def test_everything_is_as_before(tmp_path: Path, ending: str, prelude: str | Non
             # What switching ip_forward to 1 and back would leave different.
             hub.command("sysctl", "-qw", "net.ipv4.conf.all.accept_redirects=0")
             hub.command("sysctl", "-qw", "net.ipv4.conf.ve0.forwarding=1")
-        before = hub.picture()
+        before = hub.settled_picture()
         process = hub.owner(ENABLE)
         assert hub.command("sysctl", "-n", "net.ipv4.ip_forward") == "1\n"
         assert "masquerade" in hub.command("nft", "list", "ruleset")
@@ -89,7 +89,7 @@ def test_everything_is_as_before(tmp_path: Path, ending: str, prelude: str | Non
 def test_two_hubs_forward_until_the_last_leaves(tmp_path: Path, first_to_leave: int) -> None:
     with Namespace(tmp_path, "nat") as hub, Namespace(tmp_path, "nat") as internet:
         _internet(hub, internet)
-        before = hub.picture()
+        before = hub.settled_picture()
         other = ENABLE.replace("m13t0", "m13t1").replace("10.13.0", "10.14.0")
         processes = [hub.owner(ENABLE), hub.owner(other, "m13t1")]
         hub.leave(processes.pop(first_to_leave))
@@ -126,7 +126,7 @@ def test_every_interface_name_has_its_own_valid_table(tmp_path: Path, tun: str) 
     nat.enable(journal, {tun!r}, nat.Subnets(ipaddress.{ipaddress.IPv4Network("10.13.0.0/24")!r}))
     """
     with Namespace(tmp_path, "nat") as hub:
-        before = hub.picture()
+        before = hub.settled_picture()
         process = hub.owner(body)
         assert f'oifname != "{tun}"' in hub.command("nft", "list", "ruleset")
         assert hub.leave(process) == ""
