@@ -28,6 +28,7 @@ from native.channel import (
     SAY_REFUSED,
     Channel,
 )
+from tests.sanitized import normal_build_only
 
 WAIT_SECONDS = 5.0
 
@@ -105,6 +106,7 @@ def test_two_workers_agree_on_keys(version, v1_profile, provider):
     assert ours.handshake_version == theirs.handshake_version == version
 
 
+@normal_build_only
 def test_a_round_takes_less_than_ten_milliseconds(hub):
     hub_link, _ = hub
     with serving(node_configuration(NODE, [HUB.fingerprint])) as (node_link, _):

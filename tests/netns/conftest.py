@@ -1,6 +1,7 @@
 """The bed of each end-to-end test, and the proof after it that nothing is left."""
 
 import os
+import re
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -10,9 +11,15 @@ import pytest
 
 from bench.bed import Bed
 from bench.tunnel import Keys, Program, start_hub, start_node
+from tests.sanitized import IS_SANITIZED
 
 HERE = Path(__file__).parent
 HUGE_PAGES = Path("/proc/sys/vm/nr_hugepages")
+# What a build with sanitizers says of itself. A handshake worker is merely started again, and its
+# filter of system calls may end it before it has said anything.
+SANITIZER_REPORT = re.compile(
+    r"^.*(?:ERROR: \w+Sanitizer|runtime error: |killed by SIG(?:SYS|ABRT)).*$", re.MULTILINE
+)
 
 
 @dataclass(frozen=True)
@@ -87,9 +94,18 @@ def laid_out(bed: Bed) -> Iterator[Bed]:
         yield bed
         for namespace in bed.namespaces.values():
             namespace.stop_children()
+        assert not IS_SANITIZED or sanitizer_reports(bed) == []
         assert bed.changes() == []
     left = os.listdir("/run/netns")
     assert [name for name in left if name.endswith(f"-{os.getpid()}")] == []
+
+
+def sanitizer_reports(bed: Bed) -> list[str]:
+    """What the programs of this bed found in themselves."""
+    logs = sorted(bed.directory.glob("*.log"))
+    return [
+        line for log in logs for line in SANITIZER_REPORT.findall(log.read_text(errors="replace"))
+    ]
 
 
 def assert_all_frames_accounted(hub: Program) -> None:

@@ -13,6 +13,7 @@ from bench.bed import INTERNET_ADDRESS, Bed
 from bench.traffic import ping
 from bench.tunnel import Keys, Program, ProgramError, start_hub, start_node
 from tests.netns.conftest import assert_all_frames_accounted
+from tests.sanitized import normal_build_only
 
 STARTS = 20
 SESSION_MS_MAX = 250
@@ -26,6 +27,7 @@ def wait_ping(bed: Bed, wait_s: float = RECOVERY_S) -> None:
         assert time.monotonic() < until, "the tunnel did not come back"
 
 
+@normal_build_only
 def test_median_of_twenty_starts_is_below_the_limit(bed: Bed, keys: Keys, rx: str) -> None:
     hub = start_hub(bed, keys, "--rx", rx)
     times = []
@@ -69,6 +71,7 @@ def test_node_restart_is_recovered_by_the_hub(
     assert_all_frames_accounted(hub)
 
 
+@normal_build_only
 def test_killed_node_is_a_peer_timeout_within_half_a_second(bed: Bed, keys: Keys, rx: str) -> None:
     hub = start_hub(bed, keys, "--rx", rx, *QUICK)
     node = start_node(bed, keys)

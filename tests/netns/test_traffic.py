@@ -16,6 +16,7 @@ from bench.namespace import Namespace
 from native.reactor import ARRIVALS, READS
 from tests.netns.capture import raw_packet, raw_socket
 from tests.netns.conftest import Tunnel
+from tests.sanitized import normal_build_only
 
 NODE, HUB = "10.13.0.2", "10.13.0.1"
 TCP_BYTES = 50_000_000
@@ -99,6 +100,7 @@ def exchange(
     return packets, received
 
 
+@normal_build_only
 def test_a_million_packets_lose_no_frame(tunnel: Tunnel) -> None:
     bed = tunnel.bed
 
