@@ -107,15 +107,16 @@ bool m13_channel_receive(struct m13_channel *channel, enum m13_channel_direction
     return taken;
 }
 
-static int map_memory(struct m13_channel *channel)
+/* False with errno when the kernel refuses. */
+static bool map_memory(struct m13_channel *channel)
 {
     size_t bytes = sizeof(struct m13_channel_memory);
     void *memory = mmap(NULL, bytes, PROT_READ | PROT_WRITE, MAP_SHARED, channel->memory_fd, 0);
     if (memory == MAP_FAILED)
-        return -errno;
+        return false;
     channel->memory = memory;
     madvise(memory, bytes, MADV_DONTDUMP); /* keys pass through; an old kernel may refuse */
-    return 0;
+    return true;
 }
 
 static int create_into(struct m13_channel *channel)
@@ -130,9 +131,8 @@ static int create_into(struct m13_channel *channel)
     channel->answer_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
     if (channel->answer_fd < 0)
         return -errno;
-    int error = map_memory(channel);
-    if (error)
-        return error;
+    if (!map_memory(channel))
+        return -errno;
     channel->memory->magic = M13_CHANNEL_MAGIC;
     channel->memory->version = M13_CHANNEL_VERSION;
     channel->memory->bytes = sizeof *channel->memory;
@@ -162,9 +162,8 @@ static int attach_into(struct m13_channel *channel)
         return -errno;
     if ((seals & SEALS) != SEALS || status.st_size != (off_t)sizeof *channel->memory)
         return -EPROTO;
-    int error = map_memory(channel);
-    if (error)
-        return error;
+    if (!map_memory(channel))
+        return -errno;
     const struct m13_channel_memory *memory = channel->memory;
     if (memory->magic != M13_CHANNEL_MAGIC || memory->version != M13_CHANNEL_VERSION ||
         memory->bytes != sizeof *memory)
