@@ -128,13 +128,14 @@ int m13_seccomp_refuse_administration(void)
     if (!filter)
         return -ENOMEM;
     int error = add_all(filter, refuse, REFUSED, sizeof REFUSED / sizeof *REFUSED);
-    /* commands 1 to 4 are what is done with the elements of a map */
+    /* commands 1 to 4 are what is done with the elements of a map; only a masked comparison looks
+     * at its second number */
     if (!error)
         error = seccomp_rule_add(filter, refuse, SCMP_SYS(bpf), 1,
-                                 SCMP_A0_32(SCMP_CMP_LT, BPF_MAP_LOOKUP_ELEM));
+                                 SCMP_A0_32(SCMP_CMP_LT, BPF_MAP_LOOKUP_ELEM, 0));
     if (!error)
         error = seccomp_rule_add(filter, refuse, SCMP_SYS(bpf), 1,
-                                 SCMP_A0_32(SCMP_CMP_GT, BPF_MAP_GET_NEXT_KEY));
+                                 SCMP_A0_32(SCMP_CMP_GT, BPF_MAP_GET_NEXT_KEY, 0));
     if (!error)
         error = load(filter);
     seccomp_release(filter);
