@@ -234,8 +234,6 @@ bool m13_config_receive(struct m13_path *path, struct m13_peer *peer, const uint
                         uint32_t bytes);
 bool m13_routes_receive(struct m13_path *path, struct m13_peer *peer, const uint8_t *value,
                         uint32_t bytes);
-/* Keepalives due, key overlaps over, peers lost. Once a tick per peer. */
-void m13_config_send(struct m13_path *path, struct m13_peer *peer);
 /* Keepalives and probes due, key overlaps over, peers lost. Once a tick per peer. */
 void m13_control_tick(struct m13_path *path, struct m13_peer *peer);
 
