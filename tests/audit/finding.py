@@ -65,7 +65,7 @@ def run(
     except (OSError, subprocess.TimeoutExpired) as error:
         raise AuditError(f"{Path(command[0]).name}: {error}") from error
     if done.returncode not in set(statuses):
-        said = (done.stderr + done.stdout).strip()[-2000:]
+        said = (done.stdout + done.stderr).strip()[-2000:]  # what went wrong stands last
         raise AuditError(f"{Path(command[0]).name} ended with {done.returncode}: {said}")
     return done
 
