@@ -10,10 +10,12 @@ counted elsewhere and thrown away.
 import os
 import re
 import shutil
+import subprocess
 import sys
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
+from xml.etree import ElementTree
 
 from tests.audit import counting
 from tests.audit.finding import BUILD, ROOT, AuditError, Finding, run
@@ -27,13 +29,15 @@ MADE = shutil.ignore_patterns("*.so", "__pycache__", "corpus")
 # Packets cut and joined in every shape reach nothing that a stream of them does not.
 TABLES = {f"test_offload_{what}.py" for what in ("kernel", "packets", "tcp", "udp", "underlay")}
 BENCH = "tests/test_bench_command.py"  # m13 bench is a program too
-TIMEOUT_S = 2400
+BUILD_TIMEOUT_S = 2400
+TESTS_TIMEOUT_S = 7200  # a quarter of an hour where nobody else is, several times that in company
+SOME_FAILED = 1  # pytest's status; higher ones are its own trouble
 COUNTER = re.compile(r"^  (?:(\S+):)?(\w+):\n    Hash: .*\n    Counters: \d+\n"
                      r"    Function count: (\d+)", re.MULTILINE)  # fmt: skip
 
 
 def unreached() -> Iterator[Finding]:
-    """AuditError when the tests fail: then the programs did not run as they should."""
+    """A test that fails is found too: its programs did not run as they should."""
     for name in ("clang", "llvm-profdata"):
         if not shutil.which(name):
             raise AuditError(f"{name} is not installed: run 'make' once as root")
@@ -42,7 +46,7 @@ def unreached() -> Iterator[Finding]:
     _copy_tree()
     _build()
     shutil.rmtree(COUNTS, ignore_errors=True)
-    _run_programs(end_to_end())
+    yield from _run_programs(end_to_end())
     in_file, anywhere = _counts()
     for symbol in functions():
         count = in_file[Path(symbol.file).name, symbol.name] or anywhere[symbol.name]
@@ -78,19 +82,34 @@ def _origin(copied: Path) -> Path:
 def _build() -> None:
     environment = {**os.environ, "M13_PROFILE": "1", "CC": "clang", "LDSHARED": "clang -shared"}
     setup = [sys.executable, "setup.py", "-q", "build_clib", "build_ext", "--inplace"]
-    run(setup, folder=COPY, environment=environment, timeout_s=TIMEOUT_S)
+    run(setup, folder=COPY, environment=environment, timeout_s=BUILD_TIMEOUT_S)
 
 
-def _run_programs(tests: list[str]) -> None:
+def _run_programs(tests: list[str]) -> Iterator[Finding]:
+    """pytest's own progress goes to stderr: this takes long."""
     environment = {
         **os.environ,
         "PYTHONPATH": str(COPY),
         "LLVM_PROFILE_FILE": counting.pattern(COUNTS / "tests"),
         counting.VARIABLE: counting.pattern(COUNTS / "programs"),
     }
-    pytest = [sys.executable, "-m", "pytest", "-q", "-x", "-p", "no:cacheprovider"]
-    pytest += ["-p", "tests.audit.counting"]
-    run([*pytest, *tests], folder=COPY, environment=environment, timeout_s=TIMEOUT_S)
+    report = BUILD / "tests.xml"
+    pytest = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider"]
+    pytest += ["-p", "tests.audit.counting", f"--junitxml={report}", "-ojunit_family=xunit1"]
+    try:
+        done = subprocess.run(
+            [*pytest, *tests], cwd=COPY, env=environment, stdout=sys.stderr, timeout=TESTS_TIMEOUT_S
+        )
+    except subprocess.TimeoutExpired as error:
+        raise AuditError(f"pytest: {error}") from error
+    if done.returncode > SOME_FAILED:
+        raise AuditError(f"pytest ended with {done.returncode}")
+    for case in ElementTree.parse(report).iter("testcase"):
+        for kind in ("failure", "error"):
+            for what in case.findall(kind):
+                place = f"{case.get('file')}:{int(case.get('line', 0)) + 1}"
+                why = what.get("message", kind).partition("\n")[0]
+                yield Finding(place, f"{case.get('name')}: {why}")
 
 
 def _counts() -> tuple[Counter[tuple[str, str]], Counter[str]]:
