@@ -196,7 +196,12 @@ def wait_until(condition: Any, seconds: float = 30) -> Any:
 )
 def test_ended_in_the_middle_it_leaves_no_child(number: int, status: int) -> None:
     started = subprocess.Popen(
-        [*BENCH, "--seconds", "8"], stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True
+        [*BENCH, "--seconds", "8"],
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        text=True,
+        # a shell without job control has what it puts in the background ignore Ctrl-C
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     )
     child = wait_until(lambda: children(started.pid))[0]
     started.send_signal(number)
