@@ -120,3 +120,10 @@ def test_bad_arguments_get_one_line(
     assert errors.splitlines()[-1] == lines[0]
     assert "Traceback" not in errors
     assert still.changes() == []
+
+
+def test_a_port_of_the_environment_that_is_none_is_told(
+    still: Bed, keys: Keys, files: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("M13_LISTEN_PORT", "https")
+    test_bad_arguments_get_one_line(still, keys, files, "hub", f"wan0 --tunnel {HUB_FILES}", USAGE)

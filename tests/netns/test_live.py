@@ -221,6 +221,35 @@ def assert_shown_as_it_is(me: Operator, hub: Program, node: Program, key: dict[s
     me.environment = before
 
 
+def test_both_are_watched_as_json(bed: Bed, keys: Keys) -> None:
+    def watch(program: Program, *options: str) -> subprocess.Popen[bytes]:
+        argv = [str(SCRIPTS / f"m13-{program.role}"), "--monitor", "--json", *options]
+        pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+        return program.namespace.spawn(argv, bufsize=0, **pipes)
+
+    programs = start_hub(bed, keys), start_node(bed, keys)
+    assert len(traffic.ping(bed.node, HUB_TUNNEL, 3)) == 3
+    watching = [watch(program) for program in programs]
+    for program in programs:
+        child = watch(program, "--once")
+        output, errors = child.communicate(timeout=10)
+        assert (child.returncode, errors) == (0, b"")
+        (seen,) = map(json.loads, output.splitlines())
+        assert (seen["role"], seen["pid"]) == (program.role, program.process.pid)
+        assert not seen["stale"]
+        assert seen["counters"]["tun_written_packets"] >= 3
+        assert [peer["state"] for peer in seen["peers"]] == ["Established"]
+    for child in watching:
+        assert json.loads(child.stdout.readline())["state"]  # it has begun
+        assert child.poll() is None
+    assert [program.stop() for program in programs] == [0, 0]
+    for program, child in zip(programs, watching, strict=True):
+        output, errors = child.communicate(timeout=10)
+        told = f"m13-{program.role} (pid {program.process.pid}) has exited\n"
+        assert (child.returncode, errors.decode()) == (0, told)
+        assert {json.loads(line)["pid"] for line in output.splitlines()} == {program.process.pid}
+
+
 def test_a_killed_one_is_replaced_and_does_not_answer(bed: Bed, keys: Keys) -> None:
     me = Operator(bed)
     hub = start_hub(bed, keys)

@@ -1,0 +1,233 @@
+"""What hub and node take of their machine while they run, and have put back when they end.
+
+node up0 192.0.2.2 ─── 192.0.2.1 wan0 hub net0 ─── internet 198.51.100.2
+                      (3 receive queues)
+"""
+
+import contextlib
+import os
+import re
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from pyroute2.ethtool.ioctl import IoctlEthtool
+
+from bench import traffic
+from bench.bed import HUB_ADDRESS, INTERNET_ADDRESS, Bed
+from bench.namespace import Namespace
+from bench.tunnel import Keys, Program, start_hub, start_node, tunnel_address
+from hub.steering import OBJECT
+from m13.host import nic
+from native.steer import Steer
+from tests.netns.conftest import assert_all_frames_accounted, laid_out
+
+NODE = tunnel_address("node")
+BYTES = 2_000_000
+QUEUES = 3
+CORES = sorted(os.sched_getaffinity(0))
+FIRST, LAST = CORES[0], CORES[-1]
+ANY = None
+two_cores = pytest.mark.skipif(len(CORES) < 2, reason="needs two cores")
+
+
+# --- io_uring's own thread ------------------------------------------------------------------------
+
+
+def threads(program: Program) -> dict[str, str]:
+    """The cores each of its threads may run on, by its name."""
+    found = {}
+    for task in Path(f"/proc/{program.process.pid}/task").iterdir():
+        text = (task / "status").read_text()
+        (cores,) = re.findall(r"^Cpus_allowed_list:\s*(\S+)$", text, re.MULTILINE)
+        found[(task / "comm").read_text().strip()] = cores
+    return found
+
+
+@pytest.mark.parametrize(
+    ("rx", "sqpoll", "mode"),
+    [("xdp", "on", "SQPOLL"), ("udp", "on", "SQPOLL"), ("udp", "off", "deferred task work")],
+)
+def test_a_node_carries_traffic_whoever_submits(
+    bed: Bed, keys: Keys, rx: str, sqpoll: str, mode: str
+) -> None:
+    hub = start_hub(bed, keys, "--rx", rx)
+    node = start_node(bed, keys, "--sqpoll", sqpoll)
+    assert node.snapshot()["receive_mode"] == f"io_uring, {mode}"
+    assert re.search(rf"connecting to 192\.0\.2\.1:443 \(io_uring, {mode}\)", node.log)
+    submits = [name for name in threads(node) if name.startswith("iou-sqp-")]
+    assert len(submits) == (sqpoll == "on")
+    assert traffic.tcp(bed.node, bed.internet, INTERNET_ADDRESS, BYTES).is_intact
+    assert traffic.tcp(bed.internet, bed.node, NODE, BYTES).is_intact
+    assert traffic.udp(bed.node, bed.internet, INTERNET_ADDRESS, 1000).is_intact
+    assert traffic.udp(bed.internet, bed.node, NODE, 1000).is_intact
+    assert (node.stop(), hub.stop()) == (0, 0), node.log + hub.log
+    assert "Traceback" not in node.log
+    assert_all_frames_accounted(hub)
+
+
+# --- isolated cores -------------------------------------------------------------------------------
+
+
+@two_cores
+@pytest.mark.parametrize(
+    ("rx", "isolated", "of_hub", "of_node"),
+    [
+        ("xdp", (FIRST, LAST), {"m13-worker": FIRST, "m13-tun": LAST}, ANY),
+        ("xdp", (LAST,), {"m13-worker": LAST, "m13-tun": ANY}, ANY),
+        ("udp", (FIRST, LAST), {"m13-reactor": FIRST}, LAST),
+        ("udp", (), {"m13-reactor": ANY}, ANY),
+    ],
+    ids=["xdp on two", "xdp on one", "udp on two", "none"],
+)
+def test_packet_threads_have_isolated_cores_to_themselves(
+    bed: Bed,
+    keys: Keys,
+    monkeypatch: pytest.MonkeyPatch,
+    rx: str,
+    isolated: tuple[int, ...],
+    of_hub: dict[str, int | None],
+    of_node: int | None,
+) -> None:
+    monkeypatch.setenv("M13_MOCK_CMDLINE", f"quiet isolcpus={','.join(map(str, isolated))}")
+    hub, node = start_hub(bed, keys, "--rx", rx), start_node(bed, keys)
+    for program, wanted in ((hub, of_hub), (node, {"m13-reactor": of_node})):
+        cores = threads(program)
+        anywhere = cores[Path(program.argv[0]).name]  # the control thread's
+        for name, core in wanted.items():
+            assert cores[name] == (anywhere if core is ANY else str(core)), name
+    assert traffic.tcp(bed.node, bed.internet, INTERNET_ADDRESS, BYTES).is_intact
+    assert (node.stop(), hub.stop()) == (0, 0)
+
+
+def interrupts() -> dict[str, str]:
+    found = {}
+    for path in Path("/proc/irq").glob("*/smp_affinity_list"):
+        with contextlib.suppress(OSError):
+            found[path.parent.name] = path.read_text().strip()
+    return found
+
+
+@two_cores
+def test_interrupts_leave_an_isolated_core_until_the_hub_ends(
+    bed: Bed, keys: Keys, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("M13_MOCK_CMDLINE", f"isolcpus={LAST}")
+    before = interrupts()
+    hub = start_hub(bed, keys, "--rx", "udp")
+    told = hub.wait_log(r"(\d+) interrupts moved off the isolated cores, \d+ stay")
+    meanwhile = interrupts()
+    moved = [number for number in before if meanwhile[number] != before[number]]
+    assert len(moved) == int(told[1])
+    assert all(str(LAST) not in re.split("[,-]", meanwhile[number]) for number in moved)
+    assert hub.stop() == 0
+    assert interrupts() == before
+
+
+# --- receive queues -------------------------------------------------------------------------------
+
+
+@contextlib.contextmanager
+def sending_by_one_queue(namespace: Namespace, interface: str) -> Iterator[None]:
+    """Native XDP of a veth wants as many receive queues as the other end sends by."""
+    with namespace.inside():
+        ethtool = IoctlEthtool(interface)
+    with contextlib.closing(ethtool):
+        channels = ethtool.get_channels()
+        before, channels.tx_count = channels.tx_count, 1
+        ethtool.set_channels(channels)
+        yield
+        channels.tx_count = before
+        ethtool.set_channels(channels)
+
+
+def receive_queues(bed: Bed) -> int:
+    with bed.hub.inside():
+        return nic.inspect(bed.hub_interface).rx_queues
+
+
+@pytest.mark.parametrize(
+    ("options", "queues"),
+    [(("--rx", "xdp"), 1), (("--workers", "2"), 2), (("--single-queue", "0"), QUEUES)],
+    ids=["one worker", "two workers", "a queue by name"],
+)
+def test_a_nic_has_a_queue_a_worker_until_the_hub_ends(
+    keys: Keys, options: tuple[str, ...], queues: int
+) -> None:
+    for bed in laid_out(Bed(queues=QUEUES)):
+        with sending_by_one_queue(bed.node, bed.node_interface):
+            assert receive_queues(bed) == QUEUES
+            hub = start_hub(bed, keys, *options)
+            assert receive_queues(bed) == queues
+            node = start_node(bed, keys)
+            assert len(traffic.ping(bed.node, INTERNET_ADDRESS, 3)) == 3
+            assert (node.stop(), hub.stop()) == (0, 0)
+            assert_all_frames_accounted(hub)
+            assert receive_queues(bed) == QUEUES
+
+
+def test_a_killed_hub_leaves_queues_that_the_next_puts_back(keys: Keys) -> None:
+    for bed in laid_out(Bed(queues=QUEUES)):
+        with sending_by_one_queue(bed.node, bed.node_interface):
+            start_hub(bed, keys, "--rx", "xdp").kill()
+            assert receive_queues(bed) == 1
+            assert start_hub(bed, keys, "--rx", "udp").stop() == 0
+            assert receive_queues(bed) == QUEUES
+
+
+# --- the place of the XDP program -----------------------------------------------------------------
+
+
+def attached(bed: Bed) -> int | None:
+    """The id of the XDP program on the hub's interface."""
+    with bed.hub.netlink() as netlink:
+        found = netlink.link("get", ifname=bed.hub_interface)[0].get_attr("IFLA_XDP")
+    number = found and found.get_attr("IFLA_XDP_PROG_ID")
+    return int(number) if number else None
+
+
+@pytest.mark.parametrize("mode", ["native", "generic"])
+def test_another_xdp_program_is_named_and_left_alone(bed: Bed, keys: Keys, mode: str) -> None:
+    with bed.hub.inside(), Steer(str(OBJECT), 4443) as other:
+        other.attach(bed.hub.interface_index(bed.hub_interface), mode)
+        before = attached(bed)
+        assert before
+        hub = start_hub(bed, keys, "--rx", "xdp", wait=False)
+        assert hub.process.wait(10) == 1
+        assert re.search(r"m13-hub: error: .*another XDP program is attached", hub.log), hub.log
+        assert attached(bed) == before
+        other.detach()
+    hub = start_hub(bed, keys, "--rx", "xdp")
+    assert attached(bed) not in (None, before)
+    hub.kill()
+    until = time.monotonic() + 2
+    while attached(bed) and time.monotonic() < until:
+        time.sleep(0.01)
+    assert attached(bed) is None
+    assert start_hub(bed, keys, "--rx", "udp").stop() == 0  # what else the killed one left
+
+
+# --- the environment ------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("rx", "options", "port"),
+    [("xdp", (), 4443), ("udp", (), 4443), ("udp", ("--port", "4444"), 4444)],
+    ids=["xdp", "udp", "overruled"],
+)
+def test_a_hub_listens_at_the_port_of_its_environment(
+    bed: Bed,
+    keys: Keys,
+    rx: str,
+    monkeypatch: pytest.MonkeyPatch,
+    options: tuple[str, ...],
+    port: int,
+) -> None:
+    monkeypatch.setenv("M13_LISTEN_PORT", "4443")
+    hub = start_hub(bed, keys, "--rx", rx, *options)
+    node = start_node(bed, keys, "--hub", f"{HUB_ADDRESS}:{port}")
+    assert traffic.ping(bed.node, "10.13.0.1")
+    (peer,) = node.snapshot()["peers"]
+    assert peer["endpoint"] == f"{HUB_ADDRESS}:{port}"
+    assert (node.stop(), hub.stop()) == (0, 0)
