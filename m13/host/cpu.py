@@ -66,10 +66,13 @@ def claim(stack: ExitStack, threads: int) -> CorePlan:
     candidates = [*isolated[:1], *isolated[:0:-1]]  # the first, then from the last
     held: list[int] = []
     for core in candidates:
-        if len(held) < threads and _hold(stack, core):
+        if len(held) < threads and _may_have(core) and _hold(stack, core):
             held.append(core)
     if isolated and not held:
-        taken = "every isolated core has another tunnel's thread: threads are not pinned"
+        taken = (
+            "every isolated core has another tunnel's thread or is outside this process's cpuset:"
+            " threads are not pinned"
+        )
         return CorePlan(ANY_CORE, ANY_CORE, tuple(isolated), taken)
     chosen = _plan(sorted(held))
     note = chosen.note if threads > 1 or not held else None
@@ -83,6 +86,18 @@ def _plan(isolated: list[int]) -> CorePlan:
         note = f"only core {isolated[0]} is isolated: the TUN thread is not pinned"
         return CorePlan(isolated[0], ANY_CORE, tuple(isolated), note)
     return CorePlan(ANY_CORE, ANY_CORE, (), "no isolated cores (isolcpus=): threads are not pinned")
+
+
+def _may_have(core: int) -> bool:
+    """Whether a thread of ours can be put there, tried with this one: a cpuset, such as a
+    container's, may lack it. Who only believes to have a core would look for work on others'."""
+    before = os.sched_getaffinity(0)
+    try:
+        os.sched_setaffinity(0, {core})
+    except OSError:
+        return False
+    os.sched_setaffinity(0, before)
+    return True
 
 
 def _hold(stack: ExitStack, core: int) -> bool:

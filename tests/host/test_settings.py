@@ -180,6 +180,7 @@ def test_a_core_has_one_tunnel_thread_at_a_time(
     for core in range(6):
         (tmp_path / f"cpu{core}").mkdir()
     monkeypatch.setattr(cpu, "SYSTEM", tmp_path)
+    monkeypatch.setattr(os, "sched_setaffinity", lambda _thread, _cores: None)
     monkeypatch.setenv("M13_MOCK_CMDLINE", "isolcpus=2-4")
     with ExitStack() as hub, ExitStack() as node:
         first, second = cpu.claim(hub, threads=2), cpu.claim(node, threads=1)
@@ -191,6 +192,25 @@ def test_a_core_has_one_tunnel_thread_at_a_time(
             assert "another tunnel" in str(third.note)
     with ExitStack() as stack:
         assert cpu.claim(stack, threads=2) == first
+
+
+def test_a_core_outside_the_cpuset_is_nobodys(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cores_of_this_thread = os.sched_getaffinity(0)
+    beyond = os.cpu_count() or 1
+    while beyond in cores_of_this_thread:
+        beyond += 1
+    (tmp_path / "online").write_text(f"0-{beyond}\n")
+    for core in (0, beyond):
+        (tmp_path / f"cpu{core}").mkdir()
+    monkeypatch.setattr(cpu, "SYSTEM", tmp_path)
+    monkeypatch.setenv("M13_MOCK_CMDLINE", f"isolcpus={beyond}")
+    with ExitStack() as stack:
+        plan = cpu.claim(stack, threads=2)
+        assert (plan.worker, plan.tun, plan.isolated) == (cpu.ANY_CORE, cpu.ANY_CORE, (beyond,))
+        assert "cpuset" in str(plan.note)
+    assert os.sched_getaffinity(0) == cores_of_this_thread
 
 
 def test_a_missing_sysctl_reads_as_none() -> None:
