@@ -49,9 +49,9 @@ $(VENV)/.built: $(VENV)/.dependencies $(NATIVE)
 	    --no-build-isolation --config-settings editable_mode=compat --editable . >build/install.log 2>&1 || { cat build/install.log; exit 1; }
 	@touch $@
 
-# Files are shared out among the cores: most of a test's time is waiting for clocks.
+# Shared out among the cores: most of a test's time is waiting for clocks.
 test: build
-	@$(BIN)/python -m pytest --numprocesses auto --maxprocesses 4 --dist loadfile
+	@$(BIN)/python -m pytest --numprocesses auto --maxprocesses 4 --dist worksteal
 
 soak: build
 	@$(BIN)/python -m pytest -m soak
