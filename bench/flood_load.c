@@ -83,15 +83,21 @@ static void write_packet(struct flood *flood, uint8_t *slot)
     }
 }
 
+/* A full queue, or no way for a moment while a node changes its routes: that packet is lost. */
+static bool is_loss(int error)
+{
+    return error == ENOBUFS || error == EHOSTUNREACH || error == ENETUNREACH;
+}
+
 static uint64_t send_batch(struct flood *flood, uint32_t count)
 {
     for (uint32_t slot = 0; slot < count; slot++)
         write_packet(flood, flood->slots[slot]);
     for (uint32_t done = 0; done < count;) {
         int taken = sendmmsg(flood->socket, flood->messages + done, count - done, 0);
-        if (taken < 0 && errno != ENOBUFS)
+        if (taken < 0 && !is_loss(errno))
             err(1, "sendmmsg");
-        done += taken < 0 ? 1 : (uint32_t)taken; /* ENOBUFS: that packet is lost */
+        done += taken < 0 ? 1 : (uint32_t)taken;
     }
     return count;
 }
