@@ -11,6 +11,16 @@ static void too_large(struct m13_path *path, struct m13_packet *packet, uint32_t
         packet->verdict = M13_TO_FRAGMENT;
 }
 
+/* No peer here has the destination: another worker's may. Nobody's prefix holds multicast. */
+static void nowhere(struct m13_path *path, struct m13_packet *packet, const uint8_t *inner,
+                    uint32_t inner_bytes)
+{
+    if (m13_inner_is_multicast(inner))
+        m13_drop(path, packet, M13_DROP_multicast);
+    else if (!m13_share_give_inner(path, packet, inner, inner_bytes))
+        m13_drop(path, packet, M13_DROP_no_route);
+}
+
 void m13_collect(struct m13_path *path, struct m13_packet *packet, const uint8_t *inner,
                  uint32_t inner_bytes, uint32_t segment_bytes)
 {
@@ -19,17 +29,13 @@ void m13_collect(struct m13_path *path, struct m13_packet *packet, const uint8_t
         m13_drop(path, packet, M13_DROP_inner_header);
         return;
     }
-    if (m13_inner_is_multicast(inner)) {
-        m13_drop(path, packet, M13_DROP_multicast);
-        return;
-    }
     uint16_t slot = 0;
     if (path->config.is_hub)
         slot = m13_inner_find_destination(&path->peers.prefixes, inner);
-    if (slot == M13_PEER_NONE && m13_share_give_inner(path, packet, inner, inner_bytes))
-        return;
+    else if (m13_inner_is_multicast(inner))
+        slot = M13_PEER_NONE;
     if (slot == M13_PEER_NONE) {
-        m13_drop(path, packet, M13_DROP_no_route);
+        nowhere(path, packet, inner, inner_bytes);
         return;
     }
     struct m13_peer *peer = &path->peers.slots[slot];
