@@ -94,8 +94,9 @@ class XdpPlane:
         )
         if self._steering.mode == "generic" and facts.driver == "veth":
             raise HostError(
-                f"{settings.interface} is a veth without native XDP, where generic XDP loses trains"
-                " of frames: serve with --rx udp"
+                f"{settings.interface} is a veth that takes no native XDP, as when its other end"
+                " sends by more queues than are left here, and generic XDP loses trains of frames:"
+                " serve with --rx udp"
             )
         umem = stack.enter_context(Umem(XDP_BYTES * len(lanes)))
         self._neighbours = NeighbourWatch(facts.index)
