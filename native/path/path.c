@@ -38,7 +38,7 @@ static int init_rings(struct m13_path *path)
 int m13_path_init(struct m13_path *path, const struct m13_path_config *config, uint32_t peers,
                   struct m13_channel *channel, struct m13_stats_page *page)
 {
-    uint64_t seeds[3];
+    uint64_t seeds[4]; /* each for one thing: the last can be read on the wire */
     memset(path, 0, sizeof *path);
     path->event_fd = -1;
     path->config = *config;
@@ -52,7 +52,7 @@ int m13_path_init(struct m13_path *path, const struct m13_path_config *config, u
         return -EIO;
     path->random_state = seeds[0] | 1;
     /* message ids come from it: one port's next node must not begin with the ids of the last */
-    path->clear_sequence = seeds[1] >> 16; /* nor may a stranger guess them */
+    path->clear_sequence = seeds[3] >> 16; /* nor may a stranger guess them */
     int error = m13_aead_create(&path->aead, config->aead_backend);
     if (!error)
         error = m13_peers_init(&path->peers, peers, seeds + 1);
