@@ -2,8 +2,12 @@
 
 import gc
 import os
+from pathlib import Path
 
 import pytest
+
+HERE = Path(__file__).parent
+MACHINE = {"netns", "host", "core/test_xdp.py", "bench/test_measure.py"}
 
 
 def pytest_addoption(parser):
@@ -13,6 +17,15 @@ def pytest_addoption(parser):
     group.addoption("--role", choices=["hub", "node"], help="which end this machine is")
     group.addoption("--soak-minutes", type=float, help="how long the endurance test runs")
     group.addoption("--peer-host", metavar="HOST", help="the machine that is the other end")
+
+
+def pytest_collection_modifyitems(items):
+    """Where tests are shared out among processes: those that change or compare what a machine has
+    but once, such as its pool of huge pages, one after the other; all else by file."""
+    for item in items:
+        path = item.path.relative_to(HERE)
+        is_alone = path.parts[0] in MACHINE or str(path) in MACHINE
+        item.add_marker(pytest.mark.xdist_group("machine" if is_alone else str(path)))
 
 
 def descriptors() -> dict[str, str]:
