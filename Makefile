@@ -49,9 +49,9 @@ $(VENV)/.built: $(VENV)/.dependencies $(NATIVE)
 	    --no-build-isolation --config-settings editable_mode=compat --editable . >build/install.log 2>&1 || { cat build/install.log; exit 1; }
 	@touch $@
 
-# Shared out among the cores by file; what needs the machine for itself stays together.
+# Shared out among the cores as tests/conftest.py has it.
 test: build
-	@$(BIN)/python -m pytest --numprocesses auto --maxprocesses 4 --dist loadgroup
+	@$(BIN)/python -m pytest --numprocesses auto --maxprocesses 4
 
 soak: build
 	@$(BIN)/python -m pytest -m soak

@@ -2,9 +2,10 @@
 
 import gc
 import os
-from pathlib import Path
+from pathlib import Path, PurePath
 
 import pytest
+from xdist.scheduler import LoadScopeScheduling
 
 HERE = Path(__file__).parent
 MACHINE = {"netns", "host", "core/test_xdp.py", "bench/test_measure.py"}
@@ -19,13 +20,19 @@ def pytest_addoption(parser):
     group.addoption("--peer-host", metavar="HOST", help="the machine that is the other end")
 
 
-def pytest_collection_modifyitems(items):
-    """Where tests are shared out among processes: those that change or compare what a machine has
-    but once, such as its pool of huge pages, one after the other; all else by file."""
-    for item in items:
-        path = item.path.relative_to(HERE)
-        is_alone = path.parts[0] in MACHINE or str(path) in MACHINE
-        item.add_marker(pytest.mark.xdist_group("machine" if is_alone else str(path)))
+class ByMachineAndFile(LoadScopeScheduling):
+    """Shares tests out among processes: those that change or compare what a machine has but once,
+    such as its pool of huge pages, one after the other; all else by file. Of xdist's own ways none
+    groups by what a file is about: `loadgroup` goes by names the tests' ids carry, and from
+    pytest 9.2 on they no longer can."""
+
+    def _split_scope(self, nodeid: str) -> str:
+        path = PurePath(nodeid.partition("::")[0]).relative_to(HERE.name)
+        return "machine" if MACHINE & {path.parts[0], str(path)} else str(path)
+
+
+def pytest_xdist_make_scheduler(config, log):
+    return ByMachineAndFile(config, log)
 
 
 def descriptors() -> dict[str, str]:
