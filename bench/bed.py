@@ -25,12 +25,13 @@ from typing import Any, Self
 
 from pyroute2 import IPRoute
 
-from bench.namespace import PATIENCE_S, Namespace, move_link, settled_difference
+from bench.namespace import Namespace, move_link, settled_difference
 from m13.host.journal import Journal
 
 HUB_ADDRESS = "192.0.2.1"
 INTERNET_ADDRESS = "198.51.100.2"
 TUNNEL_SUBNET = "10.13.0.0/24"
+PAGES_PATIENCE_S = 10
 NODE_ADDRESS6, HUB_ADDRESS6 = "2001:db8:1::2", "2001:db8:1::1"
 
 
@@ -59,7 +60,7 @@ class Bed:
         self._handlers: dict[int, Any] = {}
         self._before: dict[str, dict[str, Any]] = {}
         self._pages: set[str] = set()
-        self._huge_pages = _huge_pages()
+        self._huge_pages = huge_pages()
         self.namespaces: dict[str, Namespace] = {}
         self.directory = Path()
 
@@ -132,10 +133,10 @@ class Bed:
 
     def _huge_pages_left(self) -> list[str]:
         """More than before, unless a hub outside the bed may have them. Of one that just ended the
-        pages go in the kernel's own time."""
+        pages go in the kernel's own time, of one that was killed with the start after it."""
         inodes = {namespace.inode for namespace in self.namespaces.values()}
-        until = time.monotonic() + PATIENCE_S
-        while (count := _huge_pages()) > self._huge_pages and not _hubs_outside(inodes):
+        until = time.monotonic() + PAGES_PATIENCE_S
+        while (count := huge_pages()) > self._huge_pages and not _hubs_outside(inodes):
             if time.monotonic() > until:
                 return [f"huge pages: {self._huge_pages} -> {count}"]
             time.sleep(0.05)
@@ -237,17 +238,19 @@ def _pages(namespace: Namespace) -> set[str]:
     return {str(path) for path in Path("/dev/shm").glob(f"m13.*.{namespace.inode}")}
 
 
-def _huge_pages() -> int:
+def huge_pages() -> int:
+    """How many the machine has, of 2 MiB each."""
     return int(Path("/proc/sys/vm/nr_hugepages").read_text())
 
 
 def _hubs_outside(inodes: set[int]) -> list[int]:
-    """Hubs that run in other network namespaces than these."""
+    """Hubs that run in other network namespaces than these, and may have huge pages."""
     found = []
     for entry in Path("/proc").glob("[0-9]*"):
         with contextlib.suppress(OSError):
-            is_hub = b"m13-hub" in (entry / "cmdline").read_bytes()
-            if is_hub and (entry / "ns/net").stat().st_ino not in inodes:
+            argv = (entry / "cmdline").read_bytes()
+            may_reserve = b"m13-hub" in argv and b"\0--rx\0udp\0" not in argv
+            if may_reserve and (entry / "ns/net").stat().st_ino not in inodes:
                 found.append(int(entry.name))
     return found
 

@@ -2,13 +2,18 @@
 
 import gc
 import os
+import time
 from pathlib import Path, PurePath
 
 import pytest
 from xdist.scheduler import LoadScopeScheduling
 
+from bench.bed import PAGES_PATIENCE_S, huge_pages
+
 HERE = Path(__file__).parent
 MACHINE = {"netns", "host", "core/test_xdp.py", "bench/test_measure.py"}
+ON_SOCKETS = "rx=udp"
+HUGE_PAGES = pytest.StashKey[int]()
 
 
 def pytest_addoption(parser):
@@ -21,18 +26,39 @@ def pytest_addoption(parser):
 
 
 class ByMachineAndFile(LoadScopeScheduling):
-    """Shares tests out among processes: those that change or compare what a machine has but once,
-    such as its pool of huge pages, one after the other; all else by file. Of xdist's own ways none
-    groups by what a file is about: `loadgroup` goes by names the tests' ids carry, and from
-    pytest 9.2 on they no longer can."""
+    """Shares tests out among processes. Those that change what a machine has but once, such as its
+    pool of huge pages, run one after the other; so do, beside them, those whose hub is on sockets,
+    which has no part in that; all else by file. Of xdist's own ways none groups so: `loadgroup`
+    goes by names that it adds to the tests' ids, and from pytest 9.2 on it no longer can."""
 
     def _split_scope(self, nodeid: str) -> str:
         path = PurePath(nodeid.partition("::")[0]).relative_to(HERE.name)
-        return "machine" if MACHINE & {path.parts[0], str(path)} else str(path)
+        if not MACHINE & {path.parts[0], str(path)}:
+            return str(path)
+        return "on sockets" if ON_SOCKETS in nodeid else "machine"
 
 
 def pytest_xdist_make_scheduler(config, log):
     return ByMachineAndFile(config, log)
+
+
+def pytest_sessionstart(session):
+    session.config.stash[HUGE_PAGES] = huge_pages()
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_sessionfinish(session):
+    """Here and not in a fixture: of tests that run side by side only the last end may be judged."""
+    if hasattr(session.config, "workerinput"):
+        return
+    before, until = session.config.stash[HUGE_PAGES], time.monotonic() + PAGES_PATIENCE_S
+    # the kernel frees the pages of who just ended in its own time
+    while (after := huge_pages()) != before and time.monotonic() < until:
+        time.sleep(0.05)
+    if after != before:
+        terminal = session.config.get_terminal_writer()
+        terminal.line(f"\nhuge pages: {before} -> {after}", red=True)
+        session.exitstatus = pytest.ExitCode.TESTS_FAILED
 
 
 def descriptors() -> dict[str, str]:

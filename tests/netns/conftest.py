@@ -14,7 +14,6 @@ from bench.tunnel import Keys, Program, start_hub, start_node
 from tests.sanitized import IS_SANITIZED
 
 HERE = Path(__file__).parent
-HUGE_PAGES = Path("/proc/sys/vm/nr_hugepages")
 # What a build with sanitizers says of itself. A handshake worker is merely started again, and its
 # filter of system calls may end it before it has said anything.
 SANITIZER_REPORT = re.compile(
@@ -52,21 +51,13 @@ def nics(config: pytest.Config) -> dict[str, str | None]:
     return {"hub_nic": hub_nic, "node_nic": node_nic}
 
 
-@pytest.fixture(scope="session", autouse=True)
-def _machine_is_as_before() -> Iterator[None]:
-    before = HUGE_PAGES.read_text()
-    yield
-    # a hub outside this bed reserves and returns pages as it likes
-    assert HUGE_PAGES.read_text() == before or any(Path("/dev/shm").glob("m13.hub.*"))
-
-
 @pytest.fixture(scope="session")
 def keys(tmp_path_factory: pytest.TempPathFactory) -> Keys:
     names = ("hub", "node", "node2", "stranger")
     return Keys(tmp_path_factory.mktemp("keys"), names)
 
 
-@pytest.fixture(scope="module", params=["xdp", "udp"])
+@pytest.fixture(scope="module", params=["xdp", "udp"], ids="rx={}".format)
 def rx(request: pytest.FixtureRequest) -> str:
     """Tests that ask for it run with each of a hub's two data planes (`--rx`)."""
     return str(request.param)

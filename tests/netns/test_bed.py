@@ -8,11 +8,10 @@ from collections.abc import Iterator
 
 import pytest
 
-from bench.bed import Bed
+from bench.bed import Bed, huge_pages
 from bench.namespace import Namespace, settled_difference
 from bench.traffic import ping
 from bench.tunnel import Keys, start_hub, start_node
-from tests.netns.conftest import HUGE_PAGES
 
 
 @pytest.fixture
@@ -48,10 +47,10 @@ def test_a_failed_bed_leaves_nothing(outer: Namespace) -> None:
 
 
 def test_what_a_killed_hub_left_goes_with_the_bed(keys: Keys) -> None:
-    before = HUGE_PAGES.read_text()
+    before = huge_pages()
     with Bed() as bed:
         hub = start_hub(bed, keys, "--rx", "xdp")
-        reserved = HUGE_PAGES.read_text()
+        reserved = huge_pages()
         hub.kill()
         page = f"/dev/shm/m13.hub.m13tun0.{bed.hub.inode}"
         assert os.path.exists(page)
@@ -59,4 +58,4 @@ def test_what_a_killed_hub_left_goes_with_the_bed(keys: Keys) -> None:
     assert not os.path.exists(page)
     if reserved == before:
         pytest.skip("this machine had no huge pages to reserve")
-    assert HUGE_PAGES.read_text() == before
+    assert huge_pages() == before

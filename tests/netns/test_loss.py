@@ -35,7 +35,7 @@ class Relayed:
         return node
 
 
-@pytest.fixture(params=["udp"])
+@pytest.fixture(params=["udp"], ids="rx={}".format)
 def rx(request: pytest.FixtureRequest) -> str:
     """Where no data plane matters: handshakes are the same code in both."""
     return str(request.param)
