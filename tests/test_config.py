@@ -124,6 +124,8 @@ def test_bad_values_name_the_file_they_are_in(
     [
         ("192.0.2.1", "192.0.2.1", 443),
         ("192.0.2.1:1", "192.0.2.1", 1),
+        ("192.0.513", "192.0.513", 443),
+        ("hub.4u", "hub.4u", 443),
         ("127.0.0.1:65535", "127.0.0.1", 65535),
         ("hub.example.org", "hub.example.org", 443),
         ("hub.example.org.:444", "hub.example.org.", 444),
@@ -174,6 +176,9 @@ def test_hosts_are_taken_with_or_without_a_port(text: str, host: str, port: int)
         ("hub\x00", "neither a host name"),
         ("hub\n", "neither a host name"),
         ("\udcff", "neither a host name"),
+        ("300.0.2.1:443", "neither a host name"),
+        ("1.2.3.4.5", "neither a host name"),
+        ("hub.٤", "neither a host name"),
         ("0.0.0.0", "not the address of one host"),
         ("0:443", "not the address of one host"),
         ("224.0.0.1", "not the address of one host"),
