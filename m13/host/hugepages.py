@@ -28,8 +28,12 @@ def reserve(journal: Journal, count: int) -> Reservation:
     try:
         missing = count - free_count()
         if missing > 0:
-            target = _read("nr_hugepages") + missing
-            kernel_file.change(journal, POOL / "nr_hugepages", f"{target}\n", machine_wide=True)
+            has = _read("nr_hugepages")
+            # Surplus ones go when their user ends, as those of a pool that was made smaller under
+            # it do: the pool is not to keep them (Documentation/admin-guide/mm/hugetlbpage.rst).
+            old = f"{has - _read('surplus_hugepages')}\n"
+            path, text = POOL / "nr_hugepages", f"{has + missing}\n"
+            kernel_file.change(journal, path, text, machine_wide=True, old=old)
         free = free_count()
     except OSError as error:
         reason = "this kernel has none" if error.errno == errno.ENOENT else error.strerror

@@ -1,5 +1,6 @@
 """Settings that are text: sysctls, huge pages, interrupts; and the choice of cores."""
 
+import mmap
 import os
 from contextlib import ExitStack
 from pathlib import Path
@@ -9,6 +10,8 @@ import pytest
 from m13.host import cpu, hugepages, irq, sysctl
 from m13.host.journal import Journal
 from tests.host.namespace import Namespace
+
+MAP_HUGETLB = 0x40000  # asm-generic/mman-common.h; the module has it from Python 3.13 on
 
 
 @pytest.fixture
@@ -56,13 +59,35 @@ def test_settings_that_cannot_be_set_in_a_namespace_are_noted(tmp_path: Path) ->
 
 @pytest.mark.usefixtures("journal_directory")
 def test_huge_pages_are_had_and_given_back() -> None:
-    before = (hugepages.POOL / "nr_hugepages").read_text()
+    before = persistent_huge_pages()
     with Journal.open("hub", "m13t0") as journal:
         wanted = hugepages.free_count() + 2
         reservation = hugepages.reserve(journal, wanted)
         assert reservation == hugepages.Reservation(wanted, wanted, None)
         assert hugepages.reserve(journal, 1).note is None
-    assert (hugepages.POOL / "nr_hugepages").read_text() == before
+    assert persistent_huge_pages() == before
+
+
+@pytest.mark.usefixtures("journal_directory")
+def test_huge_pages_another_took_leave_with_it_whatever_runs_meanwhile() -> None:
+    before = persistent_huge_pages()
+    with ExitStack() as other:
+        with Journal.open("hub", "m13t0") as journal:
+            assert hugepages.reserve(journal, 2).note is None
+            flags = mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS | MAP_HUGETLB
+            other.enter_context(mmap.mmap(-1, 2 * hugepages.PAGE_BYTES, flags=flags))
+        assert persistent_huge_pages() == before
+        with Journal.open("hub", "m13t0") as journal:
+            assert hugepages.reserve(journal, 2) == hugepages.Reservation(2, 2, None)
+        assert persistent_huge_pages() == before
+    assert persistent_huge_pages() == before
+
+
+def persistent_huge_pages() -> int:
+    total, surplus = (
+        int((hugepages.POOL / f"{word}_hugepages").read_text()) for word in ("nr", "surplus")
+    )
+    return total - surplus
 
 
 @pytest.mark.usefixtures("journal_directory")
@@ -70,7 +95,7 @@ def test_huge_pages_beyond_memory_are_counted_honestly(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     # A kernel that stays at 3 pages, whatever is asked: not worth exhausting real memory for.
-    for name, text in {"nr": "3\n", "free": "3\n", "resv": "1\n"}.items():
+    for name, text in {"nr": "3\n", "free": "3\n", "resv": "1\n", "surplus": "0\n"}.items():
         (tmp_path / f"{name}_hugepages").write_text(text)
     monkeypatch.setattr(hugepages, "POOL", tmp_path)
     with Journal.open("hub", "m13t0") as journal:
