@@ -98,9 +98,9 @@ def _snapshots(reader: TelemetryReader, interval: float) -> "Iterator[Snapshot]"
     """One every `interval` seconds, the last one after the process has exited."""
     due = time.monotonic()
     while True:
-        snapshot = reader.snapshot()
-        yield snapshot
-        if not reader.is_alive():
+        is_alive = reader.is_alive()  # before: it may exit while the caller has the snapshot
+        yield reader.snapshot()
+        if not is_alive:
             return
         # After a pause (Ctrl-Z) go on from now instead of catching up.
         due = max(due + interval, time.monotonic())
