@@ -133,11 +133,12 @@ class Bed:
 
     def _huge_pages_left(self) -> list[str]:
         """More than before, unless a hub outside the bed may have them. Of one that just ended the
-        pages go in the kernel's own time, of one that was killed with the start after it."""
+        pages go in the kernel's own time, of one that was killed with the start after it; of one
+        killed in here not at all."""
         inodes = {namespace.inode for namespace in self.namespaces.values()}
         until = time.monotonic() + PAGES_PATIENCE_S
         while (count := huge_pages()) > self._huge_pages and not _hubs_outside(inodes):
-            if time.monotonic() > until:
+            if time.monotonic() > until or any(self.run_directory.glob("*.journal")):
                 return [f"huge pages: {self._huge_pages} -> {count}"]
             time.sleep(0.05)
         return []

@@ -60,14 +60,25 @@ def send_all(passage: Passage) -> None:
 
 
 def of_flows(packets: list[bytes], source: str = "") -> list[bytes]:
-    """TCP and UDP but SYN, whose segment size the hub lowers; from this address only."""
+    """TCP and UDP but SYN, whose segment size the hub lowers; from this address only. What an
+    earlier connection still had to say is not of these."""
+    begun = {ends_of(packet) for packet in packets if is_syn(packet)}
     return [
         packet
         for packet in packets
-        if packet[9] in (TCP, UDP)
-        and not (packet[9] == TCP and packet[ip_bytes(packet) + 13] & SYN)
+        if (packet[9] == UDP or ends_of(packet) in begun)
+        and not is_syn(packet)
         and source in ("", ".".join(map(str, packet[12:16])))
     ]
+
+
+def is_syn(packet: bytes) -> bool:
+    return packet[9] == TCP and bool(packet[ip_bytes(packet) + 13] & SYN)
+
+
+def ends_of(packet: bytes) -> bytes:
+    """Protocol, addresses and ports."""
+    return packet[9:10] + packet[12:20] + packet[ip_bytes(packet) :][:4]
 
 
 @pytest.mark.parametrize("node_cuts", [True, False], ids=["TUN offloads", "TUN plain"])
