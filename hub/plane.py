@@ -228,6 +228,7 @@ class SocketPlane:
         (lane,) = lanes
         udp = stack.enter_context(_served_socket(settings.interface, settings.port))
         arena = stack.enter_context(Umem(ARENA_BYTES))
+        arena.populate()
         self._reactor = Reactor(
             replace(settings, worker_core=lane.cores.worker),
             arena,

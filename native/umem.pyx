@@ -17,6 +17,11 @@ cdef class Umem:
         self.huge = huge
         self.children = WeakSet()
 
+    def populate(self):
+        """Takes from the kernel, now, what packets would otherwise have to wait for one by one."""
+        with nogil:
+            c.m13_umem_populate(self.ptr, self.bytes)
+
     def close(self):
         """Closes the sockets that use the memory, then unmaps it; again is fine."""
         if self.ptr == NULL:

@@ -297,7 +297,8 @@ class RunningNode:
         self.device.set_mtu(event.mtu)
         self.device.replace_address(address, event.prefix_bits)
         self.page.fields["keepalive_ms"] = event.keepalive_ms
-        if not self.had_session:
+        is_first = not self.had_session
+        if is_first:
             self._open_tunnel()
         address6 = self.ipv6.follow(event)
         tunnel = (address, event.prefix_bits, event.mtu, address6)
@@ -309,6 +310,8 @@ class RunningNode:
         self.tunnel = tunnel
         self.underlay.need(event.mtu + self.overhead_bytes)
         self.console.note_config(event)
+        if is_first:
+            self.arena.populate()  # now, when nobody waits for this thread any more
 
     def _open_tunnel(self) -> None:
         self.had_session = True

@@ -11,7 +11,7 @@ from xdist.scheduler import LoadScopeScheduling
 from bench.bed import PAGES_PATIENCE_S, huge_pages
 
 HERE = Path(__file__).parent
-MACHINE = {"netns", "host", "core/test_xdp.py", "bench/test_measure.py"}
+MACHINE = {"netns", "host", "core/test_xdp.py", "core/test_umem.py", "bench/test_measure.py"}
 ON_SOCKETS = "rx=udp"
 HUGE_PAGES = pytest.StashKey[int]()
 

@@ -58,6 +58,11 @@ int m13_umem_map(uint64_t bytes, void **memory, bool *huge)
     return 0;
 }
 
+void m13_umem_populate(void *memory, uint64_t bytes)
+{
+    (void)madvise(memory, round_up(bytes), MADV_POPULATE_WRITE);
+}
+
 void m13_umem_unmap(void *memory, uint64_t bytes)
 {
     if (memory)

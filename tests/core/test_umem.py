@@ -15,11 +15,11 @@ def pages_free() -> int:
     return int(found[1]) if found else 0
 
 
-def mapping(flag: str) -> list[str]:
+def mapping(flag: str, field: str = "Size") -> list[str]:
     """The sizes of this process' mappings that carry a flag of /proc/self/smaps."""
     entries = Path("/proc/self/smaps").read_text().split("VmFlags:")
     flagged = [index for index, entry in enumerate(entries[1:]) if flag in entry.split("\n")[0]]
-    return [size for i in flagged for size in re.findall(r"^Size: +(\d+) kB", entries[i], re.M)]
+    return [size for i in flagged for size in re.findall(rf"^{field}: +(\d+) kB", entries[i], re.M)]
 
 
 def test_huge_is_true_exactly_when_the_machine_has_reserved_pages():
@@ -33,6 +33,15 @@ def test_memory_is_kept_from_core_dumps_and_forked_children():
         assert "6144" in mapping("dd")
         assert "6144" in mapping("dc")
     assert "6144" not in mapping("dd")
+
+
+def test_memory_on_normal_pages_is_there_once_it_was_asked_for():
+    with Umem(6 << 20) as umem:
+        if umem.huge:
+            pytest.skip("reserved huge pages are there from the beginning, and not in Rss")
+        assert "6144" not in mapping("dd", "Rss")
+        umem.populate()
+        assert "6144" in mapping("dd", "Rss")
 
 
 @pytest.mark.parametrize("size", [0, (1 << 64) - 1, 1 << 62])
