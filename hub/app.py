@@ -317,6 +317,8 @@ class RunningHub:
         self.service.on_readable(underlay, underlay.handle)
         self.service.every(1.0, self._each_second)
         self.service.every(2.0, self._keep_what_is_ours)
+        # loads numpy, for which packets, once there are some, would have to share a core
+        self.previous = self.reader.snapshot()
         self.plane.start(self.service, self._handle_events)
 
     def _each_second(self) -> None:

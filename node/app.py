@@ -183,6 +183,8 @@ class RunningNode:
         privileges.refuse_administration()
         service.start_thread("m13-reactor", self.node.run)
         privileges.keep_for_service()
+        # loads numpy, now that the first frames are on their way, and not beside packets later
+        self.previous = self.reader.snapshot()
 
     def announce(self, fingerprint: str, provider: str) -> None:
         settings = self.settings
