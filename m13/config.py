@@ -82,21 +82,23 @@ class Station(click.ParamType[tuple[str, bytes]]):
 def _is_host_name(host: str) -> bool:
     """Whether the resolver can be asked: its encoding refuses empty and over-long labels. What ends
     in a number is an address or nothing (RFC 3696 §2), and nobody need wait for a resolver's no."""
-    if host.rpartition(".")[2].isdecimal():
-        return _is_address4(host)
     try:
         encoded = host.encode("idna")
     except UnicodeError:
         return False
-    return len(encoded) <= HOST_BYTES_MAX and host.isprintable() and " " not in host
+    if len(encoded) > HOST_BYTES_MAX or not host.isprintable() or " " in host:
+        return False
+    last = host.removesuffix(".").rpartition(".")[2]
+    return not last.isdecimal() or _is_address4(host)
 
 
 def _is_address4(host: str) -> bool:
     """In any form the resolver takes."""
     try:
-        return bool(socket.inet_aton(host))
+        socket.inet_aton(host)
     except (OSError, ValueError):
         return False
+    return True
 
 
 def _is_address6(host: str) -> bool:
