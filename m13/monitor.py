@@ -96,11 +96,14 @@ def _draw_each(reader: TelemetryReader, interval: float) -> None:
 
 def _snapshots(reader: TelemetryReader, interval: float) -> "Iterator[Snapshot]":
     """One every `interval` seconds, the last one after the process has exited."""
+    # here and not above: numpy comes with it
+    from m13.telemetry_layout import EXITED
+
     due = time.monotonic()
     while True:
-        is_alive = reader.is_alive()  # before: it may exit while the caller has the snapshot
-        yield reader.snapshot()
-        if not is_alive:
+        snapshot = reader.snapshot()
+        yield snapshot
+        if snapshot["state"] == EXITED:
             return
         # After a pause (Ctrl-Z) go on from now instead of catching up.
         due = max(due + interval, time.monotonic())

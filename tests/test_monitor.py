@@ -18,7 +18,7 @@ import pytest
 from rich.console import Console
 
 from m13.errors import HostError
-from m13.monitor import log_line, run_monitor
+from m13.monitor import _snapshots, log_line, run_monitor
 from m13.monitor_view import age, draw, human
 from m13.telemetry import TelemetryReader
 
@@ -91,6 +91,15 @@ def test_json_is_one_object_a_line_until_the_process_exits() -> None:
     assert snapshots[-1]["stale"] == "the process has exited"
     assert status == 0
     assert errors.endswith("has exited\n")
+
+
+def test_a_process_that_exits_while_a_snapshot_is_looked_at_gets_a_last_one() -> None:
+    with owner() as process, TelemetryReader.open("hub", TUN) as reader:
+        snapshots = _snapshots(reader, 0.01)
+        assert next(snapshots)["stale"] is None
+        process.kill()
+        process.wait()
+        assert [snapshot["stale"] for snapshot in snapshots] == ["the process has exited"]
 
 
 def test_pipe_gets_plain_log_lines() -> None:
