@@ -19,19 +19,19 @@ import signal
 import tempfile
 import threading
 import time
+from collections.abc import Iterable
 from pathlib import Path
 from types import FrameType, TracebackType
 from typing import Any, Self
 
 from pyroute2 import IPRoute
 
-from bench.namespace import Namespace, move_link, settled_difference
+from bench.namespace import PATIENCE_S, Namespace, move_link, settled_difference
 from m13.host.journal import Journal
 
 HUB_ADDRESS = "192.0.2.1"
 INTERNET_ADDRESS = "198.51.100.2"
 TUNNEL_SUBNET = "10.13.0.0/24"
-PAGES_PATIENCE_S = 10
 NODE_ADDRESS6, HUB_ADDRESS6 = "2001:db8:1::2", "2001:db8:1::1"
 
 
@@ -132,13 +132,15 @@ class Bed:
         return found + [str(path) for path in self.run_directory.glob("*.journal")]
 
     def _huge_pages_left(self) -> list[str]:
-        """More than before, unless a hub outside the bed may have them. Of one that just ended the
-        pages go in the kernel's own time, of one that was killed with the start after it; of one
-        killed in here not at all."""
-        inodes = {namespace.inode for namespace in self.namespaces.values()}
-        until = time.monotonic() + PAGES_PATIENCE_S
+        """More than before, if a hub in here may have had any, and none outside has. Of one that
+        just ended the pages go in the kernel's own time."""
+        namespaces = self.namespaces.values()
+        if not any(_may_reserve(argv) for each in namespaces for argv in each.commands):
+            return []
+        inodes = {namespace.inode for namespace in namespaces}
+        until = time.monotonic() + PATIENCE_S
         while (count := huge_pages()) > self._huge_pages and not _hubs_outside(inodes):
-            if time.monotonic() > until or any(self.run_directory.glob("*.journal")):
+            if time.monotonic() > until:
                 return [f"huge pages: {self._huge_pages} -> {count}"]
             time.sleep(0.05)
         return []
@@ -240,8 +242,16 @@ def _pages(namespace: Namespace) -> set[str]:
 
 
 def huge_pages() -> int:
-    """How many the machine has, of 2 MiB each."""
-    return int(Path("/proc/sys/vm/nr_hugepages").read_text())
+    """How many the machine reserves, of 2 MiB each; none where the kernel knows none."""
+    with contextlib.suppress(FileNotFoundError):
+        return int(Path("/proc/sys/vm/nr_hugepages").read_text())
+    return 0
+
+
+def _may_reserve(argv: Iterable[str]) -> bool:
+    """Huge pages: every hub but one that was told to serve on sockets."""
+    text = " ".join(argv)
+    return "m13-hub" in text and "--rx udp" not in text
 
 
 def _hubs_outside(inodes: set[int]) -> list[int]:
@@ -249,9 +259,8 @@ def _hubs_outside(inodes: set[int]) -> list[int]:
     found = []
     for entry in Path("/proc").glob("[0-9]*"):
         with contextlib.suppress(OSError):
-            argv = (entry / "cmdline").read_bytes()
-            may_reserve = b"m13-hub" in argv and b"\0--rx\0udp\0" not in argv
-            if may_reserve and (entry / "ns/net").stat().st_ino not in inodes:
+            argv = (entry / "cmdline").read_text(errors="replace").split("\0")
+            if _may_reserve(argv) and (entry / "ns/net").stat().st_ino not in inodes:
                 found.append(int(entry.name))
     return found
 

@@ -48,6 +48,7 @@ class Namespace:
         self._descriptor = os.open(DIRECTORY / name, os.O_RDONLY | os.O_CLOEXEC)
         self.inode = os.fstat(self._descriptor).st_ino
         self.children: list[subprocess.Popen[bytes]] = []
+        self.commands: list[Sequence[str]] = []  # of every child there ever was
         # Addresses are usable at once, and a picture does not change while they settle.
         with self.inside():
             Path("/proc/sys/net/ipv6/conf/default/accept_dad").write_text("0")
@@ -74,6 +75,7 @@ class Namespace:
         with self.inside():
             child = subprocess.Popen(argv, start_new_session=True, **options)
         self.children.append(child)
+        self.commands.append(argv)
         return child
 
     def veth(

@@ -8,10 +8,12 @@ from pathlib import Path, PurePath
 import pytest
 from xdist.scheduler import LoadScopeScheduling
 
-from bench.bed import PAGES_PATIENCE_S, huge_pages
+from bench.bed import huge_pages
+from bench.namespace import PATIENCE_S
 
 HERE = Path(__file__).parent
-MACHINE = {"netns", "host", "core/test_xdp.py", "core/test_umem.py", "bench/test_measure.py"}
+MACHINE = {"netns", "host", "test_sharing.py"}
+MACHINE |= {"core/test_xdp.py", "core/test_umem.py", "bench/test_measure.py"}
 ON_SOCKETS = "rx=udp"
 HUGE_PAGES = pytest.StashKey[int]()
 
@@ -51,7 +53,7 @@ def pytest_sessionfinish(session):
     """Here and not in a fixture: of tests that run side by side only the last end may be judged."""
     if hasattr(session.config, "workerinput"):
         return
-    before, until = session.config.stash[HUGE_PAGES], time.monotonic() + PAGES_PATIENCE_S
+    before, until = session.config.stash[HUGE_PAGES], time.monotonic() + PATIENCE_S
     # the kernel frees the pages of who just ended in its own time
     while (after := huge_pages()) != before and time.monotonic() < until:
         time.sleep(0.05)
