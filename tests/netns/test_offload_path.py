@@ -63,6 +63,7 @@ def of_flows(packets: list[bytes], source: str = "") -> list[bytes]:
     """TCP and UDP but SYN, whose segment size the hub lowers; from this address only. What an
     earlier connection still had to say is not of these."""
     begun = {ends_of(packet) for packet in packets if is_syn(packet)}
+    assert len(begun) == len(STREAMS)
     return [
         packet
         for packet in packets

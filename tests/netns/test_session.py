@@ -18,7 +18,6 @@ from tests.sanitized import normal_build_only
 STARTS = 20
 SESSION_MS_MAX = 250
 RECOVERY_S = 10
-TIMEOUT_S = 0.5  # five of these keepalives
 QUICK = ("--keepalive-ms", "100")
 
 
@@ -74,20 +73,17 @@ def test_node_restart_is_recovered_by_the_hub(
 
 @normal_build_only
 def test_killed_node_is_a_peer_timeout_within_half_a_second(bed: Bed, keys: Keys, rx: str) -> None:
-    """A machine that was busy elsewhere is late once or twice; not three times in a row."""
     hub = start_hub(bed, keys, "--rx", rx, *QUICK)
-    waited: list[float] = []
-    while not waited or (min(waited) >= TIMEOUT_S and len(waited) < 3):
-        node = start_node(bed, keys)
-        time.sleep(0.5)  # some keepalives
-        node.kill()
-        killed = time.monotonic()
-        hub.wait_log("(?s)" + "E_PEER_TIMEOUT node.*" * (len(waited) + 1))
-        waited.append(time.monotonic() - killed)
-        snapshot = hub.snapshot()
-        assert snapshot["counters"]["sessions_lost"] == len(waited)
-        assert snapshot["peers"] == []
-    assert min(waited) < TIMEOUT_S
+    node = start_node(bed, keys)
+    time.sleep(0.5)  # some keepalives
+    node.kill()
+    killed = time.monotonic()
+    hub.wait_log("E_PEER_TIMEOUT node")
+    waited = time.monotonic() - killed
+    assert waited < 0.5
+    snapshot = hub.snapshot()
+    assert snapshot["counters"]["sessions_lost"] == 1
+    assert snapshot["peers"] == []
     clean_up(start_node(bed, keys))
 
 

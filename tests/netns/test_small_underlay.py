@@ -10,7 +10,7 @@ import pytest
 from bench.bed import Bed
 from bench.traffic import ping
 from bench.tunnel import Keys, Program, start_hub, start_node
-from tests.netns.conftest import assert_all_frames_accounted
+from tests.netns.conftest import assert_all_frames_accounted, wait_endpoint
 from tests.netns.offload_bed import HUB, mtu_of
 
 
@@ -31,10 +31,10 @@ def test_a_handshake_passes_a_small_path(bed: Bed, keys: Keys, rx: str, path_byt
 
 def path_of_session(program: Program) -> int:
     """In bytes; 0 until telemetry, which may be a tick late, has the session."""
+    wait_endpoint(program, "")
     until = time.monotonic() + 2
-    while time.monotonic() < until:
-        for peer in program.snapshot()["peers"]:
-            if peer["path_mtu_bytes"]:
-                return int(peer["path_mtu_bytes"])
+    while True:
+        (peer,) = program.snapshot()["peers"]
+        if peer["path_mtu_bytes"] or time.monotonic() > until:
+            return int(peer["path_mtu_bytes"])
         time.sleep(0.02)
-    return 0
