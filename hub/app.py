@@ -25,7 +25,7 @@ from m13.host.wakefulness import Wakefulness
 from m13.monitor import log_line
 from m13.notify import READY, notify
 from m13.service import Service, Stopped, check_tun
-from m13.telemetry import TelemetryPage, TelemetryReader, load_layout
+from m13.telemetry import TelemetryPage, TelemetryReader
 from native import event as events
 from native.channel import Channel
 from native.endpoint import IPV4, IPV6, L2, overhead_bytes
@@ -317,7 +317,6 @@ class RunningHub:
         self.service.on_readable(underlay, underlay.handle)
         self.service.every(1.0, self._each_second)
         self.service.every(2.0, self._keep_what_is_ours)
-        load_layout()
         self.plane.start(self.service, self._handle_events)
 
     def _each_second(self) -> None:

@@ -180,7 +180,7 @@ def reload(name: str | None) -> None:
 
 def run(command: click.Command, program: str) -> int:
     """Run a command line; whatever goes wrong becomes one line on stderr and an exit status."""
-    # numpy reads counters here: threads of its own would only hold privileges
+    # numpy comes with one PQC provider: threads of its own would only hold privileges
     os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
     try:
         with command.make_context(program, sys.argv[1:]) as context:

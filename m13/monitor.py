@@ -8,13 +8,10 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import FrameType
-from typing import TYPE_CHECKING
 
 from m13.errors import HostError
 from m13.telemetry import TelemetryReader
-
-if TYPE_CHECKING:
-    from m13.telemetry_layout import Snapshot
+from m13.telemetry_layout import EXITED, Snapshot
 
 LINE_FIELDS = (
     ("RX", "received_packets"),
@@ -26,7 +23,7 @@ LINE_FIELDS = (
 )
 
 
-def log_line(previous: "Snapshot | None", snapshot: "Snapshot") -> str:
+def log_line(previous: Snapshot | None, snapshot: Snapshot) -> str:
     """The one-second line: what was counted since `previous`, or ever."""
     now = snapshot["counters"]
     before = previous["counters"] if previous else dict.fromkeys(now, 0)
@@ -73,7 +70,7 @@ def _print_each(
         previous = snapshot
 
 
-def _plain_line(previous: "Snapshot | None", snapshot: "Snapshot") -> str:
+def _plain_line(previous: Snapshot | None, snapshot: Snapshot) -> str:
     line = f"{time.strftime('%H:%M:%S')} m13.{snapshot['role']} {log_line(previous, snapshot)}"
     return f"{line} ({snapshot['stale']})" if snapshot["stale"] else line
 
@@ -94,11 +91,8 @@ def _draw_each(reader: TelemetryReader, interval: float) -> None:
             previous = snapshot
 
 
-def _snapshots(reader: TelemetryReader, interval: float) -> "Iterator[Snapshot]":
+def _snapshots(reader: TelemetryReader, interval: float) -> Iterator[Snapshot]:
     """One every `interval` seconds, the last one after the process has exited."""
-    # here and not above: numpy comes with it
-    from m13.telemetry_layout import EXITED
-
     due = time.monotonic()
     while True:
         snapshot = reader.snapshot()

@@ -6,52 +6,20 @@ so a reader knows a living page from one left by a killed process, whatever beca
 
 import ctypes
 import fcntl
-import importlib
 import mmap
 import os
 import struct
 import time
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING, Self
+from typing import Self
 
 from m13.errors import HostError
+from m13.telemetry_layout import FORMS, Fields, Snapshot, describe
 from native import stats
-
-if TYPE_CHECKING:
-    from m13.telemetry_layout import Snapshot
 
 SWEEP_SECONDS = 3600
 DIRECTORY = Path("/dev/shm")
-
-# Of numpy's type strings: who writes a page has no time to load numpy before its first packet.
-FORMATS = {"<u4": "<I", "<u8": "<Q"}
-PAGE_FIELDS = {
-    field.name: (field.offset, struct.Struct(FORMATS.get(field.type) or f"{field.type[1:]}s"))
-    for field in stats.FIELDS
-    if field.group == "page"
-}
-
-
-class Fields:
-    """The page's own fields by name. Text is cut to fit, leaving a zero for C."""
-
-    def __init__(self, memory: mmap.mmap | bytes) -> None:
-        self._memory = memory
-
-    def __getitem__(self, name: str) -> int | str:
-        offset, form = PAGE_FIELDS[name]
-        (value,) = form.unpack_from(self._memory, offset)
-        return _text(value) if isinstance(value, bytes) else value
-
-    def __setitem__(self, name: str, value: int | str) -> None:
-        offset, form = PAGE_FIELDS[name]
-        data = value.encode()[: form.size - 1] if isinstance(value, str) else value
-        form.pack_into(self._memory, offset, data)
-
-
-def _text(value: bytes) -> str:
-    return value.partition(b"\0")[0].decode(errors="replace")
 
 
 class TelemetryPage:
@@ -150,7 +118,8 @@ class TelemetryReader:
             os.close(self._descriptor)
             raise
         fields = Fields(self._memory)
-        self.role, self.pid = str(fields["role"]), int(fields["pid"])
+        self.role: str = fields.text("role")
+        self.pid: int = fields["pid"]
 
     @classmethod
     def open(cls, role: str, tun_name: str | None = None, directory: Path = DIRECTORY) -> Self:
@@ -178,19 +147,10 @@ class TelemetryReader:
         """Whether the process that made the page still runs."""
         return _is_owned(self._descriptor)
 
-    def snapshot(self) -> "Snapshot":
+    def snapshot(self) -> Snapshot:
         """Everything on the page as plain values for JSON. Times are ages in seconds."""
-        # here and not above: numpy comes with it, see FORMATS
-        from m13.telemetry_layout import describe, read
-
         # One copy, so that every value is of the same moment, or nearly so.
-        return describe(read(self._memory[:]), time.monotonic_ns(), self.is_alive())
-
-
-def load_layout() -> None:
-    """What the first snapshot would otherwise load, numpy above all: 60 ms, best spent before
-    packets have to share a core with it."""
-    importlib.import_module("m13.telemetry_layout")
+        return describe(self._memory[:], time.monotonic_ns(), self.is_alive())
 
 
 def _namespace() -> int:
@@ -238,7 +198,7 @@ def _sweep(directory: Path) -> None:
 
 
 def _owner_pid(descriptor: int) -> int | str:
-    offset, _ = PAGE_FIELDS["pid"]
+    offset, _ = FORMS["page"]["pid"]
     data = os.pread(descriptor, 4, offset)
     return struct.unpack("<I", data)[0] if len(data) == 4 else "unknown"
 

@@ -1,10 +1,14 @@
-"""What is on the telemetry page: its numpy types, made from what the C core declares, and its
-contents as plain values."""
+"""What is on the telemetry page, by the names and places that the C core declares: its fields, and
+all of its contents as plain values.
 
+Of the standard library alone: numpy, which the page was made for, takes 60 ms to load and sums 16
+short rows no faster.
+"""
+
+import mmap
 import socket
+import struct
 from typing import Any
-
-import numpy as np
 
 from m13 import endpoint
 from m13.identity import format_fingerprint
@@ -16,89 +20,115 @@ EXITED = "Exited"  # a dead process has no state of its own, whatever it wrote l
 TICK_AGE_MAX_NS = 3_000_000_000
 WRITER_NAMES = {stats.WRITER_WORKER: "worker", stats.WRITER_TUN: "tun"}  # of every worker
 TEXTS = {(field.group, field.name): field.text for field in stats.FIELDS}
+FORMS = {
+    group: {
+        field.name: (field.offset, struct.Struct(field.type))
+        for field in stats.FIELDS
+        if field.group == group
+    }
+    for group in ("page", "peer")
+}
 
 
-def _array_type(group: str) -> np.dtype:
-    """The cells of one array of a writer, by name."""
-    cells = [field for field in stats.FIELDS if field.group == group]
-    return np.dtype(
-        {
-            "names": [field.name for field in cells],
-            "formats": [field.type for field in cells],
-            "offsets": [field.offset * 8 for field in cells],
-        }
-    )
+class Fields:
+    """Of the page, or of a peer's row that begins at `start`, by name. Texts are cut to fit,
+    leaving a zero for C."""
+
+    def __init__(
+        self, memory: bytes | bytearray | mmap.mmap, group: str = "page", start: int = 0
+    ) -> None:
+        self._memory, self._forms, self._start = memory, FORMS[group], start
+
+    def __getitem__(self, name: str) -> Any:
+        """A number, or the bytes of an array."""
+        offset, form = self._forms[name]
+        return form.unpack_from(self._memory, self._start + offset)[0]
+
+    def __setitem__(self, name: str, value: int | str) -> None:
+        offset, form = self._forms[name]
+        data = value.encode()[: form.size - 1] if isinstance(value, str) else value
+        form.pack_into(self._memory, self._start + offset, data)
+
+    def text(self, name: str) -> str:
+        value: bytes = self[name]
+        return value.partition(b"\0")[0].decode(errors="replace")
 
 
-def _structure_type(group: str, extra: list[tuple[str, Any, int]], size: int) -> np.dtype:
-    rows = [(f.name, f.type, f.offset) for f in stats.FIELDS if f.group == group] + extra
-    names, formats, offsets = zip(*rows, strict=True)
-    layout = {"names": names, "formats": formats, "offsets": offsets, "itemsize": size}
-    return np.dtype(layout)  # type: ignore[call-overload]
+class WriterArray:
+    """One array of every writer; its cells have names."""
+
+    def __init__(self, name: str, group: str, offset: int) -> None:
+        self.name, self._offset = name, stats.WRITERS_OFFSET + offset
+        self.cells = [field.name for field in stats.FIELDS if field.group == group]
+        self._form = struct.Struct(f"<{len(self.cells)}Q")
+
+    def rows(self, page: bytes, first: int = 0, step: int = 1) -> list[tuple[int, ...]]:
+        """Of every `step`-th writer from the `first` on."""
+        return [
+            self._form.unpack_from(page, self._offset + writer * stats.WRITER_BYTES)
+            for writer in range(first, stats.WRITER_COUNT, step)
+        ]
+
+    def totals(self, page: bytes, first: int = 0, step: int = 1) -> dict[str, int]:
+        columns = zip(*self.rows(page, first, step), strict=True)
+        return dict(zip(self.cells, map(sum, columns), strict=True))
+
+    def place(self, writer: int, cell: str) -> int:
+        """Where on the page it is."""
+        return self._offset + writer * stats.WRITER_BYTES + 8 * self.cells.index(cell)
 
 
-WRITER_TYPE = _structure_type(
-    "writer",
-    [(array.name, _array_type(array.group), array.offset) for array in stats.WRITER_ARRAYS],
-    stats.WRITER_BYTES,
-)
-PEER_TYPE = _structure_type("peer", [], stats.PEER_BYTES)
-PAGE_TYPE = _structure_type(
-    "page",
-    [
-        ("writers", (WRITER_TYPE, stats.WRITER_COUNT), stats.WRITERS_OFFSET),
-        ("peers", (PEER_TYPE, stats.PEER_COUNT), stats.PEERS_OFFSET),
-    ],
-    stats.PAGE_BYTES,
-)
+ARRAYS = {array.name: WriterArray(*array) for array in stats.WRITER_ARRAYS}
 
 
-def read(data: bytes) -> np.ndarray:
-    """A copy of the page as a record."""
-    return np.ndarray((), PAGE_TYPE, data)[()]
-
-
-def describe(page: np.ndarray, now_ns: int, is_alive: bool) -> Snapshot:
+def describe(page: bytes, now_ns: int, is_alive: bool) -> Snapshot:
     """Everything on the page as plain values for JSON. Times are ages in seconds."""
-    totals = {name: _sum(page["writers"][name]) for name in WRITER_TYPE.names or ()}
+    fields = Fields(page)
+    totals = {name: array.totals(page) for name, array in ARRAYS.items()}
     return {
-        "role": text(page["role"]),
-        "pid": int(page["pid"]),
-        "stale": _stale(page, now_ns, is_alive),
+        "role": fields.text("role"),
+        "pid": fields["pid"],
+        "stale": _stale(fields, now_ns, is_alive),
         "sampled_ns": now_ns,
-        "state": _tunnel_state(page, totals["gauge"]) if is_alive else EXITED,
-        "up_seconds": _up_seconds(page, now_ns),
-        "session_setup_ms": _session_setup_ms(page),
-        "interface": text(page["interface_name"]),
-        "tun": text(page["tun_name"]),
-        "receive_mode": text(page["receive_mode"]),
-        "aead": text(page["aead_backend"]),
-        "pqc": text(page["pqc_provider"]),
-        "memory": text(page["memory"]),
-        "keepalive_ms": int(page["keepalive_ms"]),
+        "state": _tunnel_state(fields, totals["gauge"]) if is_alive else EXITED,
+        "up_seconds": _up_seconds(fields, now_ns),
+        "session_setup_ms": _session_setup_ms(fields),
+        "interface": fields.text("interface_name"),
+        "tun": fields.text("tun_name"),
+        "receive_mode": fields.text("receive_mode"),
+        "aead": fields.text("aead_backend"),
+        "pqc": fields.text("pqc_provider"),
+        "memory": fields.text("memory"),
+        "keepalive_ms": fields["keepalive_ms"],
         "counters": totals["counter"],
         "writers": {
-            name: _sum(page["writers"]["counter"][index :: stats.WRITERS_WORKER])
-            for index, name in WRITER_NAMES.items()
+            name: ARRAYS["counter"].totals(page, first, stats.WRITERS_WORKER)
+            for first, name in WRITER_NAMES.items()
         },
         "workers": _workers(page),
         "drops": totals["drop"],
         "gauges": totals["gauge"],
         "stages": _stages(totals["stage_cycles"], totals["stage_packets"]),
-        "peers": [_peer(slot, page["peers"][slot], now_ns) for slot in _slots_in_use(page)],
+        "peers": [_peer(page, slot, now_ns) for slot in _slots_in_use(page)],
     }
 
 
-def _workers(page: np.ndarray) -> int:
+def peer_fields(page: bytes | bytearray | mmap.mmap, slot: int) -> Fields:
+    return Fields(page, "peer", stats.PEERS_OFFSET + slot * stats.PEER_BYTES)
+
+
+def _workers(page: bytes) -> int:
     """How many took turns: a hub's workers, or the one thread of a node."""
-    loops = page["writers"]["counter"]["loops"][stats.WRITER_WORKER :: stats.WRITERS_WORKER]
-    return int(np.count_nonzero(loops))
+    counters = ARRAYS["counter"]
+    loops = counters.cells.index("loops")
+    rows = counters.rows(page, stats.WRITER_WORKER, stats.WRITERS_WORKER)
+    return sum(row[loops] > 0 for row in rows)
 
 
-def _stale(page: np.ndarray, now_ns: int, is_alive: bool) -> str | None:
+def _stale(page: Fields, now_ns: int, is_alive: bool) -> str | None:
     if not is_alive:
         return "the process has exited"
-    age_ns = now_ns - int(page["tick_ns"] or page["started_ns"])
+    age_ns = now_ns - (page["tick_ns"] or page["started_ns"])
     if age_ns > TICK_AGE_MAX_NS:
         return f"no sign of life for {age_ns // 1_000_000_000} s"
     return None
@@ -115,72 +145,65 @@ def _stages(cycles: dict[str, int], packets: dict[str, int]) -> dict[str, dict[s
     }
 
 
-def _peer(slot: int, row: np.ndarray, now_ns: int) -> Snapshot:
-    where = int(row["endpoint_kind"]), row["address"].tobytes(), int(row["port"])
+def _peer(page: bytes, slot: int, now_ns: int) -> Snapshot:
+    row = peer_fields(page, slot)
     return {
         "slot": slot,
-        "generation": int(row["generation"]),
-        "name": text(row["name"]),
+        "generation": row["generation"],
+        "name": row.text("name"),
         "state": _state(row["state"]),
-        "endpoint": endpoint.place(*where),
-        "tunnel_address": socket.inet_ntop(socket.AF_INET, row["tunnel_address"].tobytes()),
-        "path_mtu_bytes": int(row["path_mtu_bytes"]),
-        "received_packets": int(row["received_packets"]),
-        "received_bytes": int(row["received_bytes"]),
-        "sent_packets": int(row["sent_packets"]),
-        "sent_bytes": int(row["sent_bytes"]),
-        "rtt_us": int(row["rtt_us"]) or None,
-        "loss_per_million": int(row["loss_per_million"]),
-        "lost_frames": int(row["lost_frames"]),
-        "missing_frames": int(row["missing_frames"]),
+        "endpoint": endpoint.place(row["endpoint_kind"], row["address"], row["port"]),
+        "tunnel_address": socket.inet_ntop(socket.AF_INET, row["tunnel_address"]),
+        "path_mtu_bytes": row["path_mtu_bytes"],
+        "received_packets": row["received_packets"],
+        "received_bytes": row["received_bytes"],
+        "sent_packets": row["sent_packets"],
+        "sent_bytes": row["sent_bytes"],
+        "rtt_us": row["rtt_us"] or None,
+        "loss_per_million": row["loss_per_million"],
+        "lost_frames": row["lost_frames"],
+        "missing_frames": row["missing_frames"],
         "last_heard_seconds": _age_seconds(row["last_heard_ns"], now_ns),
         "session_age_seconds": _age_seconds(row["established_ns"], now_ns),
-        "fingerprint": format_fingerprint(row["fingerprint"].tobytes())
-        if row["fingerprint"].any()
-        else None,
-        "handshake_version": int(row["handshake_version"]),
-        "key_phase": int(row["key_phase"]),
-        "handshakes": int(row["handshakes"]),
+        "fingerprint": format_fingerprint(row["fingerprint"]) if any(row["fingerprint"]) else None,
+        "handshake_version": row["handshake_version"],
+        "key_phase": row["key_phase"],
+        "handshakes": row["handshakes"],
     }
 
 
-def _slots_in_use(page: np.ndarray) -> list[int]:
-    return np.flatnonzero(page["peers"]["state"]).tolist()
+def _slots_in_use(page: bytes) -> list[int]:
+    """The state is a row's first field."""
+    rows = page[stats.PEERS_OFFSET :][: stats.PEER_COUNT * stats.PEER_BYTES]
+    states = memoryview(rows).cast("I")[:: stats.PEER_BYTES // 4]
+    return [slot for slot, state in enumerate(states) if state]
 
 
-def _state(number: Any) -> str:
+def _state(number: int) -> str:
     return stats.STATES[number] if number < len(stats.STATES) else f"state {number}"
 
 
-def _tunnel_state(page: np.ndarray, gauges: dict[str, int]) -> str:
+def _tunnel_state(page: Fields, gauges: dict[str, int]) -> str:
     """A node's own; a hub's is that of the peer that has come furthest, of whichever worker."""
-    if page["role"] != b"hub":
+    if page.text("role") != "hub":
         return _state(page["state"])
     if gauges["peers_established"]:
         return "Established"
     return "Handshaking" if gauges["peers_pending"] else "Disconnected"
 
 
-def _up_seconds(page: np.ndarray, now_ns: int) -> float:
+def _up_seconds(page: Fields, now_ns: int) -> float:
     """A hub is up from its start, a node from its first session."""
-    since = page["session_up_ns"] if page["role"] == b"node" else page["started_ns"]
+    since = page["session_up_ns"] if page.text("role") == "node" else page["started_ns"]
     return _age_seconds(since, now_ns) or 0.0
 
 
-def _session_setup_ms(page: np.ndarray) -> float | None:
+def _session_setup_ms(page: Fields) -> float | None:
     """From a node's first frame to its session, as long as that is its first attempt."""
-    first, up = int(page["first_frame_ns"]), int(page["session_up_ns"])
+    first, up = page["first_frame_ns"], page["session_up_ns"]
     return round((up - first) / 1e6, 3) if 0 < first <= up else None
 
 
-def _age_seconds(since_ns: Any, now_ns: int) -> float | None:
+def _age_seconds(since_ns: int, now_ns: int) -> float | None:
     """None for never. The writer's clock may be a moment ahead of our reading of it."""
-    return round(max(0, now_ns - int(since_ns)) / 1e9, 3) if since_ns else None
-
-
-def _sum(rows: np.ndarray) -> dict[str, int]:
-    return {name: int(rows[name].sum()) for name in rows.dtype.names or ()}
-
-
-def text(value: Any) -> str:
-    return bytes(value).partition(b"\0")[0].decode(errors="replace")
+    return round(max(0, now_ns - since_ns) / 1e9, 3) if since_ns else None

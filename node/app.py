@@ -23,7 +23,7 @@ from m13.identity import format_fingerprint
 from m13.monitor import log_line
 from m13.notify import READY, notify
 from m13.service import Service, Stopped, check_tun
-from m13.telemetry import TelemetryPage, TelemetryReader, load_layout
+from m13.telemetry import TelemetryPage, TelemetryReader
 from native import channel as reasons
 from native import event as events
 from native.channel import Channel
@@ -183,7 +183,6 @@ class RunningNode:
         privileges.refuse_administration()
         service.start_thread("m13-reactor", self.node.run)
         privileges.keep_for_service()
-        load_layout()  # now that the first frames are on their way
 
     def announce(self, fingerprint: str, provider: str) -> None:
         settings = self.settings

@@ -218,12 +218,6 @@ def is_dead(pid: int) -> bool:
         return True
 
 
-def test_the_time_for_the_tunnel_is_set_aside() -> None:
-    from m13.bench import run, tunnel
-
-    assert run.TUNNEL_UNITS == tunnel.UNITS
-
-
 @pytest.mark.parametrize(
     ("arguments", "status", "complaint"),
     [

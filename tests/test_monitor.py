@@ -27,23 +27,26 @@ INTERVAL = 0.1
 
 OWNER = """
 import ctypes, sys, time
-import numpy as np
 from m13.telemetry import TelemetryPage
-from m13.telemetry_layout import PAGE_TYPE
+from m13.telemetry_layout import ARRAYS, peer_fields
+from native import stats
 with TelemetryPage.create("hub", sys.argv[1]) as page:
-    memory = (ctypes.c_char * PAGE_TYPE.itemsize).from_address(page.address)
-    record = np.ndarray((), PAGE_TYPE, memory)
-    record["state"] = 3
-    record["writers"]["gauge"]["peers_established"][0] = 40
-    record["peers"]["state"][:40] = 3
-    record["peers"]["name"][0] = b"[red]kria"
+    memory = (ctypes.c_char * stats.PAGE_BYTES).from_address(page.address)
+    def cell(array, name):
+        return ctypes.c_uint64.from_buffer(memory, ARRAYS[array].place(0, name))
+    page.fields["state"] = 3
+    cell("gauge", "peers_established").value = 40
+    for slot in range(40):
+        peer_fields(memory, slot)["state"] = 3
+    peer_fields(memory, 0)["name"] = "[red]kria"
     page.fields["interface_name"] = "eth7"
     print("ready", flush=True)
+    received, replayed = cell("counter", "received_packets"), cell("drop", "replay")
     end = time.monotonic() + 30
     while time.monotonic() < end:
-        record["tick_ns"] = time.monotonic_ns()
-        record["writers"][0]["counter"]["received_packets"] += 10
-        record["writers"][0]["drop"]["replay"] += 1
+        page.fields["tick_ns"] = time.monotonic_ns()
+        received.value += 10
+        replayed.value += 1
         time.sleep(0.02)
 """
 MONITOR = f"from m13.monitor import run_monitor; run_monitor('hub', {TUN!r}, interval={INTERVAL}"

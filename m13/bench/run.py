@@ -7,22 +7,18 @@ import time
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
 
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn
 
 from m13 import endpoint
-from m13.bench import kernel, machine, processor, scratch, xdp
+from m13.bench import kernel, machine, processor, scratch, tunnel, xdp
 from m13.bench.figure import Figure, Omission, Result
 from m13.bench.machine import Machine, Usage
+from m13.bench.tunnel import Findings
 from m13.bench.verdict import Limit, Remark, judge, remarks
 from m13.errors import M13Error, UsageError
 
-if TYPE_CHECKING:  # it loads numpy, whose threads must not be there when we fork
-    from m13.bench.tunnel import Findings
-
-TUNNEL_UNITS = 7  # tunnel.UNITS, which is not imported before we fork
 NAMESPACE_UNITS = kernel.UNITS + xdp.UNITS
 SCRATCH_PATIENCE_S = 30  # beyond what measuring takes: modules are loaded, links made
 NOTABLE_CORES = 0.15
@@ -35,7 +31,7 @@ class Report:
     machine: Machine
     figures: list[Figure] = field(default_factory=list)
     omissions: list[Omission] = field(default_factory=list)
-    findings: "Findings | None" = None
+    findings: Findings | None = None
     seconds: float = 0.0
     others_cores: float = 0.0
     stolen_cores: float = 0.0
@@ -109,7 +105,7 @@ def _endpoints(host: str, port: int) -> list[str]:
 
 def measure(report: Report, wanted: list[str] | None, seconds: float, tell: "Tell") -> None:
     """Fills in the report; `wanted` is where the hub may be, None for any."""
-    unit_s = seconds / (processor.UNITS + NAMESPACE_UNITS + TUNNEL_UNITS)
+    unit_s = seconds / (processor.UNITS + NAMESPACE_UNITS + tunnel.UNITS)
     begun, usage = time.monotonic(), Usage.now()
     if not report.machine.is_io_uring_usable:
         report.take(Omission("io_uring", report.machine.io_uring, "m13 doctor tells what to do"))
@@ -141,20 +137,18 @@ def _in_namespace(unit_s: float) -> Iterator[Result]:
 
 
 def _through_tunnel(report: Report, wanted: list[str] | None, unit_s: float, tell: "Tell") -> None:
-    from m13.bench import tunnel as through
-
     try:
-        tunnel = through.find(wanted)
-        if isinstance(tunnel, Omission):
-            report.take(tunnel)
+        through = tunnel.find(wanted)
+        if isinstance(through, Omission):
+            report.take(through)
             return
-        tell(f"tunnel: {tunnel.target}")
-        for found in through.measure(tunnel, unit_s):
+        tell(f"tunnel: {through.target}")
+        for found in tunnel.measure(through, unit_s):
             if isinstance(found, Omission):
                 report.take(found)
             else:
                 report.findings = found
-            tell(f"tunnel: {tunnel.target}")
+            tell(f"tunnel: {through.target}")
     except (M13Error, OSError) as error:
         report.take(Omission("tunnel", str(error), "sudo m13 bench, while the tunnel is up"))
     if report.findings:

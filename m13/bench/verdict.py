@@ -5,14 +5,12 @@ one core, and the rate that follows from it is a ceiling, not a promise.
 """
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
 from m13.bench.figure import LARGE_BYTES, SMALL_BYTES, Figure
 from m13.bench.machine import Machine
+from m13.bench.tunnel import Findings
 from native.aead import BACKENDS
-
-if TYPE_CHECKING:  # it loads numpy, which starts threads
-    from m13.bench.tunnel import Findings
 
 TUN, COPY, AEAD, UDP, WAKEUP = "TUN", "memory", "AES-256-GCM", "UDP", "wake-up"
 NEAR_WAKEUP_NS = 8_000  # above it something sleeps deeper than a processor of our own does
@@ -186,7 +184,7 @@ def latency_hint(ns: float, machine: Machine) -> str:
     return f"cores sleep deeply: {cost}; processor.max_cstate=1 or idle=poll may help"
 
 
-def remarks(limits: list[Limit], findings: "Findings | None") -> list[Remark]:
+def remarks(limits: list[Limit], findings: Findings | None) -> list[Remark]:
     """One for each limit, then what the tunnel showed."""
     words = [Remark(limit.case, _describe(limit), limit.hint) for limit in limits]
     if findings and findings.ping:
@@ -205,7 +203,7 @@ def _describe(limit: Limit) -> str:
     return text + (f" (without {', '.join(limit.missing)})" if limit.missing else "")
 
 
-def _tunnel_latency(findings: "Findings", limits: list[Limit]) -> Remark:
+def _tunnel_latency(findings: Findings, limits: list[Limit]) -> Remark:
     ping, path = findings.ping, findings.path
     assert ping
     text = f"ping {ping.p50_us:.0f} µs (mean {ping.mean_us:.0f}, p99 {ping.p99_us:.0f})"
@@ -218,7 +216,7 @@ def _tunnel_latency(findings: "Findings", limits: list[Limit]) -> Remark:
     return Remark("tunnel, latency", text, f"wake-ups here are about {wakeups:.0f} µs of it")
 
 
-def _tunnel_throughput(findings: "Findings") -> Remark:
+def _tunnel_throughput(findings: Findings) -> Remark:
     echo, load, role = findings.throughput, findings.load, findings.tunnel.role
     assert echo
     assert load

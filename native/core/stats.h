@@ -173,8 +173,8 @@ struct m13_stats_page {
 };
 
 /* A row of the self-description: group is "page", "counter", "drop", "gauge", "stage" or "peer".
- * For "page" and "peer" offset is in bytes within their structure and type a numpy type string;
- * for the others it is the index within the writer's array. */
+ * For "page" and "peer" offset is in bytes within their structure and type as Python's struct has
+ * it; for the others it is the index within the writer's array. */
 struct m13_stats_field {
     const char *group;
     const char *name;
