@@ -58,7 +58,7 @@ class Settings:
     xdp: str
     aead: str
     pqc: str
-    low_latency: bool
+    low_latency: str
     feedback: bool
     hexdump: bool
     workers: int = 1

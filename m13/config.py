@@ -12,6 +12,7 @@ from typing import Any, TypeVar
 import click
 
 from m13.errors import ConfigurationError
+from m13.host.wakefulness import MANNERS
 from native.event import MTU_MAX, MTU_MIN
 
 FILE = click.Path(path_type=Path, dir_okay=False)
@@ -245,8 +246,13 @@ def shared_options(function: F) -> F:
             ),
             click.option(
                 "--low-latency",
-                is_flag=True,
-                help="Keep cores from sleeping while packets flow: faster answers, more power.",
+                type=click.Choice(list(MANNERS)),
+                is_flag=False,
+                flag_value="on",
+                default="auto",
+                show_default=True,
+                help="Keep cores from sleeping while packets flow: faster answers, more power."
+                " auto: on at most four cores, not on battery, while packets are many.",
             ),
         ]
     ):

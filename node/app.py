@@ -71,7 +71,7 @@ class Settings:
     hexdump: bool
     aead: str
     pqc: str
-    low_latency: bool
+    low_latency: str
     rekey_seconds: int
     rekey_frames: int
     sqpoll: bool | str

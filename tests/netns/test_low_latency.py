@@ -3,34 +3,37 @@
 node ── hub ── internet          the wish is the machine's: it has no namespace
 """
 
-import struct
+import os
 import time
-from pathlib import Path
 
 import pytest
 
 from bench import traffic
 from bench.bed import INTERNET_ADDRESS, Bed
-from bench.tunnel import Keys, start_hub, start_node
-from m13.host import wakefulness
+from bench.tunnel import Keys, Program, start_hub, start_node
+from m13.host.wakefulness import MANNERS, SMALL_MACHINE_CORES
+from tests.host.test_wakefulness import asks
 
 PATIENCE_S = 5
 
 
-def asked_us() -> int:
-    return int(struct.unpack("i", Path(wakefulness.DEVICE).read_bytes())[0])
-
-
-@pytest.mark.parametrize("end", ["hub", "node"])
-def test_cores_are_kept_awake_by_traffic_and_let_go_at_the_end(
-    bed: Bed, keys: Keys, end: str
+@pytest.mark.parametrize("on_hub", list(MANNERS))
+def test_cores_are_kept_awake_by_traffic_where_that_is_wished(
+    bed: Bed, keys: Keys, on_hub: str
 ) -> None:
-    before = asked_us()
-    hub = start_hub(bed, keys, *(["--low-latency"] if end == "hub" else []))
-    node = start_node(bed, keys, *(["--low-latency"] if end == "node" else []))
+    on_node = {"off": "on", "on": "off", "auto": "auto"}[on_hub]
+    hub = start_hub(bed, keys, "--low-latency", on_hub)
+    node = start_node(bed, keys, "--low-latency", on_node)
+    asks_by_itself = (os.cpu_count() or 1) <= SMALL_MACHINE_CORES
+    asked_for = {"on": True, "off": False, "auto": asks_by_itself}
+    asked = {"hub": asked_for[on_hub], "node": asked_for[on_node]}
+    assert asking(hub, node) == dict.fromkeys(asked, False)
     until = time.monotonic() + PATIENCE_S
-    while asked_us() != wakefulness.LATENCY_US and time.monotonic() < until:
-        assert traffic.ping(bed.node, INTERNET_ADDRESS)
-    assert asked_us() == wakefulness.LATENCY_US
+    while asking(hub, node) != asked and time.monotonic() < until:
+        assert traffic.ping(bed.node, INTERNET_ADDRESS, count=20)
+    assert asking(hub, node) == asked
     assert (node.stop(), hub.stop()) == (0, 0)
-    assert asked_us() == before
+
+
+def asking(*programs: Program) -> dict[str, bool]:
+    return {program.role: asks(program.process.pid) for program in programs}
