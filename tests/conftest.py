@@ -12,7 +12,7 @@ from bench.bed import huge_pages
 from bench.namespace import PATIENCE_S
 
 HERE = Path(__file__).parent
-MACHINE = {"netns", "host", "test_sharing.py"}
+MACHINE = {"netns", "host", "test_sharing.py", "test_doctor.py"}
 MACHINE |= {"core/test_xdp.py", "core/test_umem.py", "bench/test_measure.py"}
 ON_SOCKETS = "rx=udp"
 HUGE_PAGES = pytest.StashKey[int]()
