@@ -215,7 +215,7 @@ class _Bench:
 
     def _write_packets(self, train: Train) -> int:
         """Into the frames that are sent from then on; answers the length of each."""
-        ethernet = bytes.fromhex((OUTWARD.mac(3) + OUTWARD.mac(1)).replace(":", "")) + b"\x08\0"
+        ethernet = OUTWARD.mac(3) + OUTWARD.mac(1) + b"\x08\0"
         packet = ethernet + bytes(OUTER_BYTES - len(ethernet) + train.frame_bytes)
         frames = range(TRAIN_FRAMES_MAX)
         self._xdp_sender.transmit([(number * XDP_FRAME_BYTES, packet) for number in frames])

@@ -10,10 +10,9 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Self
 
-from pyroute2 import IPRoute
-
 from m13 import endpoint
 from m13.errors import HostError
+from m13.host import link
 from native.steer import ADDRESSES_MAX, VERDICTS, Steer
 
 OBJECT = Path(__file__).with_name("steer.bpf.o")
@@ -37,14 +36,13 @@ __all__ = ["OBJECT", "VERDICTS", "Steering"]
 def own_addresses(interface: str) -> list[str]:
     """This host's addresses of both families but loopback and link-local, those of the interface
     first. One that duplicate address detection has not passed is not ours yet."""
-    found = []
-    with IPRoute() as route:
-        index = socket.if_nametoindex(interface)
-        for message in route.get_addr():
-            address = message.get_attr("IFA_LOCAL") or message.get_attr("IFA_ADDRESS")
-            if not message["flags"] & (IFA_F_TENTATIVE | IFA_F_DADFAILED):
-                found.append((message["index"] != index, ipaddress.ip_address(address)))
-    ordered = [address for _, address in sorted(found, key=lambda entry: entry[0])]
+    index = socket.if_nametoindex(interface)
+    ours = sorted(link.addresses(), key=lambda own: own.interface != index)
+    ordered = [
+        ipaddress.ip_address(own.address)
+        for own in ours
+        if not own.flags & (IFA_F_TENTATIVE | IFA_F_DADFAILED)
+    ]
     return [
         str(address)
         for address in dict.fromkeys(ordered)

@@ -13,12 +13,11 @@ from contextlib import closing
 from functools import partial
 from pathlib import Path
 
-from pyroute2 import Ethtool, IPRoute
-from pyroute2.netlink.exceptions import NetlinkError
+from pyroute2 import Ethtool
 
 from m13.doctor_finding import Check, Verdict, fail, has_capability, ok, unseen, warn
 from m13.errors import UsageError
-from m13.host import sysctl
+from m13.host import link, sysctl
 
 CLONE_NEWNET = 0x40000000
 AF_XDP = 44
@@ -88,20 +87,17 @@ def optmem() -> Verdict:
 
 
 def interface(name: str) -> Verdict:
-    with IPRoute() as netlink:
-        link = netlink.link("get", index=socket.if_nametoindex(name))[0]
-    mtu = link.get_attr("IFLA_MTU")
+    found = link.find_name(name)
     device = Path(f"/sys/class/net/{name}/device/driver")
     driver = device.resolve().name if device.exists() else "no hardware"
-    state = "up" if link["flags"] & 1 else "down"
-    text = f"{name}: {driver}, MTU {mtu}, {state}"
+    state = "up" if found.is_up else "down"
+    text = f"{name}: {driver}, MTU {found.mtu}, {state}"
     if state == "down":
         return warn(text, f"ip link set {name} up")
-    if mtu > XDP_MTU_MAX:
+    if found.mtu > XDP_MTU_MAX:
         mend = f"ip link set {name} mtu 1500"
         return warn(f"{text}: drivers refuse XDP above MTU {XDP_MTU_MAX}", mend)
-    attached = link.get_attr("IFLA_XDP")
-    if attached is not None and attached.get_attr("IFLA_XDP_ATTACHED"):
+    if found.has_xdp:
         mend = f"unless m13-hub runs now: ip link set {name} xdp off"
         return warn(f"{text}, and an XDP program is attached", mend)
     return ok(text)
@@ -203,9 +199,8 @@ def _apply_ruleset() -> str:
 
 
 def _add_fair_queueing() -> str:
-    with IPRoute() as netlink:
-        try:
-            netlink.tc("replace", "fq", socket.if_nametoindex("lo"))
-        except NetlinkError as error:
-            return os.strerror(error.code)
+    try:
+        link.queue_fairly(socket.if_nametoindex("lo"))
+    except OSError as error:
+        return os.strerror(error.errno or 0)
     return ""

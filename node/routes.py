@@ -138,7 +138,7 @@ class NodeRoutes:
         return any(hub in ipaddress.ip_network(prefix) for prefix in everything)
 
     def _is_pinned(self) -> bool:
-        return any(route["proto"] == routes.PROTOCOL for route in routes.existing(self._host))
+        return any(route.protocol == routes.PROTOCOL for route in routes.existing(self._host))
 
     def _try_move_pin(self, way: NextHop) -> None:
         try:

@@ -8,8 +8,6 @@ import socket
 from collections.abc import Iterator
 from contextlib import closing
 
-from pyroute2 import IPRoute
-
 from m13.bench.figure import (
     FRAME_OVERHEAD_BYTES,
     LARGE_BYTES,
@@ -21,6 +19,8 @@ from m13.bench.figure import (
 )
 from m13.bench.packet import SINK_NETWORK, TUN_ADDRESS, Shape, shapes
 from m13.errors import HostError, M13Error
+from m13.host import route_table
+from m13.host.route_table import Route
 from m13.host.tun import IFF_VNET_HDR, TUN_F_CSUM, TUNSETOFFLOAD, Tun
 from native import selfbench
 
@@ -59,8 +59,8 @@ def _tun(unit_s: float) -> Iterator[Result]:
             yield Omission("TUN, large UDP", note, "use Linux 6.2 or newer")
         device.add_address(TUN_ADDRESS, 24)
         device.up()
-        with IPRoute() as netlink:
-            netlink.route("add", dst=SINK_NETWORK, type="blackhole")
+        sink = Route(SINK_NETWORK, route_table.TABLE_MAIN, kind=route_table.BLACKHOLE)
+        route_table.add(sink)
         for shape in shapes(device.takes_large_udp):
             yield _write(device, shape, unit_s)
             yield _read(device, shape, unit_s)

@@ -9,15 +9,15 @@ import json
 import os
 import select
 import signal
+import socket
 import time
 from collections.abc import Callable, Iterator
 from typing import NoReturn
 
-from pyroute2 import IPRoute
-
 from m13.bench.figure import Figure, Omission, Result
 from m13.doctor_finding import has_capability
 from m13.errors import HostError
+from m13.host import link
 
 CLONE_NEWUSER, CLONE_NEWNET = 0x10000000, 0x40000000
 CAP_SYS_ADMIN = 21
@@ -74,8 +74,7 @@ def _enter(libc: ctypes.CDLL) -> None:
     if libc.unshare(flags):
         reason = os.strerror(ctypes.get_errno())
         raise HostError(f"no network namespace of our own ({reason})")
-    with IPRoute() as netlink:
-        netlink.link("set", index=netlink.link_lookup(ifname="lo")[0], state="up")
+    link.set_up(socket.if_nametoindex("lo"))
 
 
 def _lines(reader: int, until: float) -> Iterator[str]:

@@ -9,13 +9,12 @@ from contextlib import ExitStack
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from pyroute2 import IPRoute
-
 from m13.bench import ping as echoes
 from m13.bench.figure import Figure, Omission
 from m13.bench.machine import Usage
 from m13.bench.ping import RoundTrips, Throughput
 from m13.errors import HostError
+from m13.host import link
 from m13.telemetry import DIRECTORY, TelemetryReader
 from m13.telemetry_layout import Snapshot
 
@@ -123,16 +122,14 @@ def _first_other_host(own: ipaddress.IPv4Interface) -> str:
 
 
 def _device(name: str) -> tuple[ipaddress.IPv4Interface, int]:
-    with IPRoute() as netlink:
-        index = socket.if_nametoindex(name)
-        mtu = netlink.link("get", index=index)[0].get_attr("IFLA_MTU")
-        addresses = [
-            ipaddress.IPv4Interface(f"{message.get_attr('IFA_LOCAL')}/{message['prefixlen']}")
-            for message in netlink.get_addr(family=socket.AF_INET, index=index)
-        ]
+    device = link.find_name(name)
+    addresses = [
+        ipaddress.IPv4Interface(f"{own.address}/{own.prefix_bits}")
+        for own in link.addresses(device.index, socket.AF_INET)
+    ]
     if not addresses:
         raise HostError(f"{name} has no address yet: wait until the tunnel is up")
-    return addresses[0], mtu
+    return addresses[0], device.mtu
 
 
 def _nothing(wanted: list[str] | None, elsewhere: list[str]) -> Omission:

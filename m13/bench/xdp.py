@@ -3,11 +3,9 @@ own. Only the kernel's part is timed: filling the ring is a memory write."""
 
 import errno
 import os
+import socket
 import time
 from collections.abc import Iterator
-
-from pyroute2 import IPRoute
-from pyroute2.netlink.exceptions import NetlinkError
 
 from m13.bench.figure import (
     FRAME_OVERHEAD_BYTES,
@@ -17,6 +15,7 @@ from m13.bench.figure import (
     Omission,
     Result,
 )
+from m13.host import link
 from native.umem import Umem
 from native.xdp import Socket
 
@@ -31,18 +30,19 @@ UNITS = 2
 
 def figures(unit_s: float) -> Iterator[Result]:
     try:
-        with IPRoute() as netlink:
-            netlink.link("add", ifname=NAME, kind="veth", peer={"ifname": PEER})
-            for name in (NAME, PEER):
-                netlink.link("set", index=netlink.link_lookup(ifname=name)[0], state="up")
+        link.make_veth(link.description(NAME), link.description(PEER))
+        for name in (NAME, PEER):
+            link.set_up(socket.if_nametoindex(name))
+    except OSError as error:
+        yield Omission("AF_XDP", f"no veth pair: {error.strerror}", "modprobe veth")
+        return
+    try:
         with (
             Umem(FRAMES * FRAME_BYTES) as umem,
             Socket(umem, NAME, frame_bytes=FRAME_BYTES, slots=FRAMES, zero_copy=False) as xdp,
         ):
             for size in (LARGE_BYTES, SMALL_BYTES):
                 yield _send(xdp, size, unit_s)
-    except NetlinkError as error:
-        yield Omission("AF_XDP", f"no veth pair: {os.strerror(error.code)}", "modprobe veth")
     except OSError as error:
         why = os.strerror(error.errno) if error.errno else str(error)
         yield Omission("AF_XDP", why, "sudo m13 doctor tells what AF_XDP lacks")

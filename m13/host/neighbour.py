@@ -7,17 +7,20 @@ kernel resolve or re-check an entry as if it had a packet to send.
 import errno
 import select
 import socket
+import struct
 import time
 from dataclasses import dataclass
 
-from pyroute2 import IPRoute
-from pyroute2.netlink.exceptions import NetlinkError
-
 from m13.errors import HostError
-from m13.host import netlink_events, routes
+from m13.host import netlink_events, routes, rtnetlink
 from m13.host.netlink_events import NetlinkEvents
+from m13.host.rtnetlink import RtNetlink, attribute
 
-NTF_USE = 0x01
+# linux/rtnetlink.h, linux/neighbour.h
+RTM_NEWNEIGH, RTM_GETNEIGH = 28, 30
+NDA_DST, NDA_LLADDR = 1, 2
+NTF_USE, NUD_PERMANENT = 0x01, 0x80
+ENTRY = struct.Struct("=B3xiHBB")  # struct ndmsg: family, index, state, flags, type
 # REACHABLE, STALE, DELAY, PROBE, NOARP, PERMANENT: states whose MAC may be used.
 USABLE = 0x02 | 0x04 | 0x08 | 0x10 | 0x40 | 0x80
 RESOLVE_TIMEOUT_S = 1.0
@@ -109,12 +112,24 @@ class NeighbourWatch:
     def _use(self, next_hop: str | None) -> None:
         if next_hop is None:
             return
-        with IPRoute() as netlink:
-            try:
-                netlink.neigh("set", dst=next_hop, ifindex=self._interface, flags=NTF_USE, state=0)
-            except NetlinkError as error:
-                if error.code not in (errno.ENETDOWN, errno.ENODEV, errno.EINVAL, errno.ENOBUFS):
-                    raise HostError(f"cannot ask for the MAC of {next_hop}: {error}") from error
+        try:
+            _write(self._interface, next_hop, flags=NTF_USE)
+        except OSError as error:
+            if error.errno not in (errno.ENETDOWN, errno.ENODEV, errno.EINVAL, errno.ENOBUFS):
+                raise HostError(
+                    f"cannot ask for the MAC of {next_hop}: {error.strerror}"
+                ) from error
+
+
+def set_permanent(interface: int, ip: str, mac: bytes) -> None:
+    _write(interface, ip, attribute(NDA_LLADDR, mac), state=NUD_PERMANENT)
+
+
+def _write(interface: int, ip: str, more: bytes = b"", state: int = 0, flags: int = 0) -> None:
+    message = ENTRY.pack(rtnetlink.address_family(ip), interface, state, flags, 0)
+    message += attribute(NDA_DST, rtnetlink.pack_address(ip)) + more
+    with RtNetlink() as netlink:
+        netlink.order(RTM_NEWNEIGH, message, rtnetlink.CREATE | rtnetlink.REPLACE)
 
 
 def _next_hop(ip: str, interface: int) -> str | None:
@@ -127,10 +142,12 @@ def _next_hop(ip: str, interface: int) -> str | None:
 
 def _usable_macs(interface: int) -> dict[str, bytes]:
     macs = {}
-    with IPRoute() as netlink:
+    with RtNetlink() as netlink:
         for family in (socket.AF_INET, socket.AF_INET6):
-            for entry in netlink.get_neighbours(family=family, ifindex=interface):
-                mac = entry.get_attr("NDA_LLADDR")
-                if mac and entry["state"] & USABLE:
-                    macs[entry.get_attr("NDA_DST")] = bytes.fromhex(mac.replace(":", ""))
+            for body in netlink.dump(RTM_GETNEIGH, ENTRY.pack(family, 0, 0, 0, 0)):
+                _, index, state, _, _ = ENTRY.unpack_from(body)
+                found = rtnetlink.attributes(body[ENTRY.size :])
+                ip, mac = rtnetlink.address(family, found.get(NDA_DST)), found.get(NDA_LLADDR)
+                if index == interface and ip and mac and state & USABLE:
+                    macs[ip] = mac
     return macs

@@ -11,20 +11,17 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
-from pyroute2 import IPRoute
-from pyroute2.ethtool.ioctl import EthtoolError, IoctlEthtool, NoSuchDevice
-from pyroute2.netlink.exceptions import NetlinkError
-
 from m13.errors import UsageError
+from m13.host import link
 from m13.host.journal import Facts, Journal, undoes
 
-IFF_UP, IFF_LOOPBACK = 0x1, 0x8
 SIOCETHTOOL = 0x8946
 ETHTOOL_GDRVINFO = 0x3
 DRIVER_INFO_BYTES = 196
 VLAN_STRIPPING = "rx-vlan-hw-parse"
 LARGE_RECEIVE = "rx-lro"
 LINK_SCOPE = 253  # RT_SCOPE_LINK, linux/rtnetlink.h
+NO_MAC = bytes(6)
 
 
 @dataclass(frozen=True)
@@ -42,30 +39,22 @@ class Nic:
 
 def inspect(name: str) -> Nic:
     """Raises UsageError when there is no such interface."""
-    with IPRoute() as netlink:
-        try:
-            link = netlink.link("get", ifname=name)[0]
-        except NetlinkError as error:
-            known = sorted(other.get_attr("IFLA_IFNAME") for other in netlink.get_links())
-            raise UsageError(f"no interface {name!r}; there are: {', '.join(known)}") from error
-        addresses = list(netlink.get_addr(index=link["index"]))
+    try:
+        found = link.find_name(name)
+    except OSError as error:
+        known = sorted(other.name for other in link.all_links())
+        raise UsageError(f"no interface {name!r}; there are: {', '.join(known)}") from error
     return Nic(
         name=name,
-        index=link["index"],
-        is_up=bool(link["flags"] & IFF_UP),
-        mac=_mac(link.get_attr("IFLA_ADDRESS")),
-        mtu=link.get_attr("IFLA_MTU"),
-        addresses=tuple(_address(a) for a in addresses if a["scope"] != LINK_SCOPE),
+        index=found.index,
+        is_up=found.is_up,
+        mac=found.mac or NO_MAC,
+        mtu=found.mtu,
+        addresses=tuple(a.address for a in link.addresses(found.index) if a.scope != LINK_SCOPE),
         driver=_driver(name),
-        rx_queues=_rx_queues(name) or link.get_attr("IFLA_NUM_RX_QUEUES") or 1,
-        is_loopback=bool(link["flags"] & IFF_LOOPBACK),
+        rx_queues=_rx_queues(name) or found.rx_queues,
+        is_loopback=bool(found.flags & link.IFF_LOOPBACK),
     )
-
-
-def _address(message: Any) -> str:
-    """IPv6 has no local address apart, unless there is a peer's."""
-    found: str = message.get_attr("IFA_LOCAL") or message.get_attr("IFA_ADDRESS")
-    return found
 
 
 def prepare(journal: Journal, name: str, queues: int = 1) -> list[str]:
@@ -77,29 +66,30 @@ def prepare(journal: Journal, name: str, queues: int = 1) -> list[str]:
 
 def collapse_channels(journal: Journal, name: str, queues: int = 1) -> str | None:
     """That many combined channels, or receive channels where the driver keeps them apart."""
-    with _ethtool(name) as ethtool:
-        try:
+    try:
+        with _ethtool(name) as ethtool:
             channels = ethtool.get_channels()
-            field = "combined_count" if channels.max_combined else "rx_count"
-            old = getattr(channels, field)
-            key = f"{name} {field}"
-            if old <= queues and not journal.is_shared("nic.channels", key):
-                return None
-            token = journal.record("nic.channels", key=key, name=name, field=field, old=old)
-            setattr(channels, field, queues)
-        except (OSError, EthtoolError) as error:
-            return f"{name}: channels cannot be read: {_reason(error)}"
-        try:
+    except OSError as error:
+        return f"{name}: channels cannot be read: {_reason(error)}"
+    field = "combined_count" if channels.max_combined else "rx_count"
+    old = getattr(channels, field)
+    key = f"{name} {field}"
+    if old <= queues and not journal.is_shared("nic.channels", key):
+        return None
+    token = journal.record("nic.channels", key=key, name=name, field=field, old=old)
+    setattr(channels, field, queues)
+    try:
+        with _ethtool(name) as ethtool:
             ethtool.set_channels(channels)
-        except (OSError, EthtoolError) as error:
-            journal.discard(token)
-            return f"{name} keeps {old} receive queues: {_reason(error)}"
+    except OSError as error:
+        journal.discard(token)
+        return f"{name} keeps {old} receive queues: {_reason(error)}"
     return None
 
 
 def stop_vlan_stripping(journal: Journal, name: str) -> str | None:
-    with _ethtool(name) as ethtool:
-        try:
+    try:
+        with _ethtool(name) as ethtool:
             features = ethtool.get_features()
             for feature in (LARGE_RECEIVE, VLAN_STRIPPING):
                 _keep_feature(journal, name, features, feature)
@@ -107,8 +97,8 @@ def stop_vlan_stripping(journal: Journal, name: str) -> str | None:
                 return None
             features[VLAN_STRIPPING] = False
             ethtool.set_features(features)
-        except (OSError, EthtoolError) as error:
-            return f"{name} keeps stripping VLAN tags: {_reason(error)}"
+    except OSError as error:
+        return f"{name} keeps stripping VLAN tags: {_reason(error)}"
     return None
 
 
@@ -124,74 +114,78 @@ def _keep_feature(journal: Journal, name: str, features: Any, feature: str) -> N
 
 def features(name: str) -> dict[str, bool]:
     """What of its driver's features is on, by ethtool's names. Raises OSError."""
-    with _ethtool(name) as ethtool:
-        try:
-            found = ethtool.get_features()
-            return {feature: is_on for feature, is_on, *_ in found}
-        except (OSError, EthtoolError) as error:
-            raise OSError(f"{name}: features cannot be read: {_reason(error)}") from error
+    try:
+        with _ethtool(name) as ethtool:
+            return {feature: is_on for feature, is_on, *_ in ethtool.get_features()}
+    except OSError as error:
+        raise OSError(f"{name}: features cannot be read: {_reason(error)}") from error
 
 
 def set_features(name: str, wanted: dict[str, bool]) -> None:
     """For an interface of our own, which nobody wants back. What its driver does not have, or has
     fixed, stays as it is. Raises OSError."""
-    with _ethtool(name) as ethtool:
-        try:
+    try:
+        with _ethtool(name) as ethtool:
             found = ethtool.get_features()
             for feature, is_on in wanted.items():
                 if feature in found and found[feature] != is_on:
                     found[feature] = is_on
             ethtool.set_features(found)
-        except (OSError, EthtoolError) as error:
-            raise OSError(f"{name}: features cannot be set: {_reason(error)}") from error
+    except OSError as error:
+        raise OSError(f"{name}: features cannot be set: {_reason(error)}") from error
 
 
 @undoes("nic.channels")
 def _restore_channels(facts: Facts) -> None:
-    with _ethtool(facts["name"]) as ethtool:
-        try:
-            channels = ethtool.get_channels()
-            if getattr(channels, facts["field"]) != facts["old"]:
-                setattr(channels, facts["field"], facts["old"])
-                ethtool.set_channels(channels)
-        except (OSError, EthtoolError) as error:
-            _content_when_gone(error)
+    with _content_when_gone(), _ethtool(facts["name"]) as ethtool:
+        channels = ethtool.get_channels()
+        if getattr(channels, facts["field"]) != facts["old"]:
+            setattr(channels, facts["field"], facts["old"])
+            ethtool.set_channels(channels)
 
 
 @undoes("nic.feature")
 def _restore_feature(facts: Facts) -> None:
-    with _ethtool(facts["name"]) as ethtool:
-        try:
-            features = ethtool.get_features()
-            if features[facts["feature"]] != facts["old"]:
-                features[facts["feature"]] = facts["old"]
-                ethtool.set_features(features)
-        except (OSError, EthtoolError) as error:
-            _content_when_gone(error)
+    with _content_when_gone(), _ethtool(facts["name"]) as ethtool:
+        features = ethtool.get_features()
+        if features[facts["feature"]] != facts["old"]:
+            features[facts["feature"]] = facts["old"]
+            ethtool.set_features(features)
 
 
-def _content_when_gone(error: Exception) -> None:
-    if isinstance(error, NoSuchDevice) or getattr(error, "errno", None) == errno.ENODEV:
-        return
-    raise OSError(_reason(error)) from error
+@contextmanager
+def _content_when_gone() -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        if error.errno != errno.ENODEV:
+            raise OSError(_reason(error)) from error
 
 
 @contextmanager
 def _ethtool(name: str) -> Iterator[Any]:
+    """Raises OSError; without a number where the driver does not know what is asked."""
+    # here and not above: it takes 100 ms to load, which a node need not wait for
+    from pyroute2.ethtool.ioctl import EthtoolError, IoctlEthtool, NoSuchDevice
+
     ethtool = IoctlEthtool(name)
     try:
         yield ethtool
+    except NoSuchDevice as error:
+        raise OSError(errno.ENODEV, os.strerror(errno.ENODEV)) from error
+    except EthtoolError as error:
+        raise OSError(str(error)) from error
     finally:
         ethtool.close()
 
 
 def _rx_queues(name: str) -> int:
-    with _ethtool(name) as ethtool:
-        try:
+    try:
+        with _ethtool(name) as ethtool:
             channels = ethtool.get_channels()
-        except (OSError, EthtoolError):
-            return 0
-        return int(channels.combined_count + channels.rx_count)
+    except OSError:
+        return 0
+    return int(channels.combined_count + channels.rx_count)
 
 
 def _driver(name: str) -> str:
@@ -207,11 +201,5 @@ def _driver(name: str) -> str:
     return answer.raw[4:36].rstrip(b"\0").decode("ascii", "replace")
 
 
-def _mac(text: str | None) -> bytes:
-    return bytes.fromhex(text.replace(":", "")) if text else bytes(6)
-
-
-def _reason(error: Exception) -> str:
-    if isinstance(error, OSError) and error.errno:
-        return os.strerror(error.errno)
-    return "the driver does not support it"
+def _reason(error: OSError) -> str:
+    return os.strerror(error.errno) if error.errno else "the driver does not support it"

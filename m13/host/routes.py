@@ -5,24 +5,16 @@ Ours carry a protocol number nobody else uses, so undoing one can never remove a
 
 import errno
 import ipaddress
-import os
-import socket
 from dataclasses import dataclass
-from typing import Any
-
-from pyroute2 import IPRoute
-from pyroute2.netlink.exceptions import NetlinkError
 
 from m13.errors import HostError
+from m13.host import route_table, rtnetlink
 from m13.host.journal import Facts, Journal, undoes
+from m13.host.route_table import TABLE_MAIN, Hop, Route
 
 PROTOCOL = 213
-TABLE_MAIN = 254
-UNICAST, LOCAL, UNREACHABLE = 1, 2, 7
 METRIC_LAST = 0xFFFFFFFF
 METRIC_DEFAULT6 = 1024  # IP6_RT_PRIO_USER, net/ipv6.h
-RTM_F_LOOKUP_TABLE = 0x1000
-NEXT_HOP_DEAD, NEXT_HOP_ONLINK, NEXT_HOP_LINK_DOWN = 1, 4, 16
 GONE = (errno.ESRCH, errno.ENODEV, errno.ENOENT, errno.EADDRNOTAVAIL)
 
 
@@ -42,19 +34,15 @@ class NextHop:
 
 def lookup(destination: str, interface: int | None = None) -> NextHop:
     """Where the kernel sends a packet now, by all its rules; HostError when nowhere."""
-    query: dict[str, Any] = {"dst": destination, "flags": RTM_F_LOOKUP_TABLE}
-    if interface is not None:
-        query["oif"] = interface
-    with IPRoute() as netlink:
-        try:
-            route = netlink.route("get", **query)[0]
-        except NetlinkError as error:
-            reason = os.strerror(error.code)
-            raise HostError(f"no route to {destination} ({reason}): is the network up?") from error
+    try:
+        route = route_table.lookup(destination, interface)
+    except OSError as error:
+        reason = error.strerror
+        raise HostError(f"no route to {destination} ({reason}): is the network up?") from error
     # Asked for one interface, the kernel guesses "on the link" when it has no route there.
-    if route.get_attr("RTA_TABLE") == 0:
+    if route.table == route_table.TABLE_UNSPECIFIED:
         raise HostError(f"no route to {destination} by this interface: is the network up?")
-    return _next_hop(destination, route, route)
+    return _next_hop(destination, route, route.hops[0])
 
 
 def best(destination: str, table: int, without_interface: int) -> NextHop | None:
@@ -62,21 +50,19 @@ def best(destination: str, table: int, without_interface: int) -> NextHop | None
     without carrier only when there is nothing else."""
     target = ipaddress.ip_address(destination)
     candidates = []
-    with IPRoute() as netlink:
-        routes = list(netlink.get_routes(family=_family(destination), table=table))
-    for route in routes:
-        foreign = route["type"] == UNICAST and route["proto"] != PROTOCOL
-        if not foreign or target not in ipaddress.ip_network(_prefix(route)):
+    for route in route_table.read(rtnetlink.address_family(destination), table):
+        foreign = route.kind == route_table.UNICAST and route.protocol != PROTOCOL
+        if not foreign or target not in ipaddress.ip_network(route.destination):
             continue
-        for hop in route.get_attr("RTA_MULTIPATH") or [route]:
-            down = bool(hop["flags"] & NEXT_HOP_LINK_DOWN)
-            dead = bool(hop["flags"] & NEXT_HOP_DEAD) and not down
-            if dead or hop.get_attr("RTA_VIA") is not None:
+        for hop in route.hops:
+            down = bool(hop.flags & route_table.NEXT_HOP_LINK_DOWN)
+            dead = bool(hop.flags & route_table.NEXT_HOP_DEAD) and not down
+            # without an interface: one of the nexthop objects, which only their owner resolves
+            if dead or hop.has_via or hop.interface is None:
                 continue
             found = _next_hop(destination, route, hop)
             if found.interface != without_interface:
-                metric = route.get_attr("RTA_PRIORITY") or 0
-                candidates.append(((down, -route["dst_len"], metric), found))
+                candidates.append(((down, -route.bits, route.priority), found))
     return min(candidates, key=lambda entry: entry[0])[1] if candidates else None
 
 
@@ -91,19 +77,17 @@ def add(
 ) -> int | None:
     """A route until the journal is closed; without an interface an unreachable one. None when
     an identical route of somebody else's is there: that one stays, now and at exit."""
-    route = _route(network, interface, gateway, metric)
-    token = journal.record("routes", route=route)
-    with IPRoute() as netlink:
-        try:
-            netlink.route("replace" if replace else "add", **route)
-        except NetlinkError as error:
-            journal.discard(token)
-            if error.code != errno.EEXIST:
-                reason = os.strerror(error.code)
-                raise HostError(f"cannot add a route to {network}: {reason}") from error
-        else:
-            return token
-    if _is_identical(route):
+    facts = _facts(network, interface, gateway, metric)
+    token = journal.record("routes", route=facts)
+    try:
+        route_table.add(_route(facts), replace)
+    except OSError as error:
+        journal.discard(token)
+        if error.errno != errno.EEXIST:
+            raise HostError(f"cannot add a route to {network}: {error.strerror}") from error
+    else:
+        return token
+    if _is_identical(_route(facts)):
         return None
     raise HostError(
         f"there is a route to {network} already ({show(network)}): "
@@ -111,29 +95,20 @@ def add(
     )
 
 
-def existing(network: str, metric: int = 0) -> list[Any]:
+def existing(network: str, metric: int = 0) -> list[Route]:
     """Routes of the main table to exactly this network at this metric, ours and others'."""
-    found = []
-    with IPRoute() as netlink:
-        for route in netlink.get_routes(family=_family(network), table=TABLE_MAIN):
-            priority = route.get_attr("RTA_PRIORITY") or 0
-            if _prefix(route) == network and priority == _priority(network, metric):
-                found.append(route)
-    return found
-
-
-def delete(route: Facts) -> None:
-    with IPRoute() as netlink:
-        try:
-            netlink.route("del", **route)
-        except NetlinkError as error:
-            if error.code not in GONE:
-                raise OSError(error.code, os.strerror(error.code)) from error
+    wanted = (network, _priority(network, metric))
+    routes = route_table.read(rtnetlink.address_family(network), TABLE_MAIN)
+    return [route for route in routes if (route.destination, route.priority) == wanted]
 
 
 @undoes("routes")
 def _undo_add(facts: Facts) -> None:
-    delete(facts["route"])
+    try:
+        route_table.remove(_route(facts["route"]))
+    except OSError as error:
+        if error.errno not in GONE:
+            raise
 
 
 def show(network: str) -> str:
@@ -141,20 +116,29 @@ def show(network: str) -> str:
     return f"ip {'-6 ' if ':' in network else ''}route show exact {network}"
 
 
-def _route(network: str, interface: int | None, gateway: str | None, metric: int) -> Facts:
-    route: Facts = {"dst": network, "proto": PROTOCOL, "table": TABLE_MAIN}
-    route["priority"] = _priority(network, metric)
+def _facts(network: str, interface: int | None, gateway: str | None, metric: int) -> Facts:
+    """What the journal keeps of a route."""
+    facts: Facts = {"dst": network, "proto": PROTOCOL, "table": TABLE_MAIN}
+    facts["priority"] = _priority(network, metric)
     if interface is None:
-        return {**route, "type": UNREACHABLE}
-    route["oif"] = interface
+        return {**facts, "type": route_table.UNREACHABLE}
+    facts["oif"] = interface
     if gateway is None:
-        return {**route, "scope": 253}  # link
+        return {**facts, "scope": route_table.SCOPE_LINK}
     # The gateway need not be in a subnet of ours: cloud machines often have a /32 address.
-    return {**route, "gateway": gateway, "flags": NEXT_HOP_ONLINK}
+    return {**facts, "gateway": gateway, "flags": route_table.NEXT_HOP_ONLINK}
 
 
-def _family(place: str) -> int:
-    return socket.AF_INET6 if ":" in place else socket.AF_INET
+def _route(facts: Facts) -> Route:
+    return Route(
+        destination=facts["dst"],
+        table=facts["table"],
+        kind=facts.get("type", route_table.UNICAST),
+        protocol=facts["proto"],
+        scope=facts.get("scope", route_table.SCOPE_UNIVERSE),
+        priority=facts["priority"],
+        hops=(Hop(facts.get("oif"), facts.get("gateway"), facts.get("flags", 0)),),
+    )
 
 
 def _priority(network: str, metric: int) -> int:
@@ -162,28 +146,26 @@ def _priority(network: str, metric: int) -> int:
     return metric or (METRIC_DEFAULT6 if ":" in network else 0)
 
 
-def _prefix(route: Any) -> str:
-    nowhere = "::" if route["family"] == socket.AF_INET6 else "0.0.0.0"
-    return f"{route.get_attr('RTA_DST') or nowhere}/{route['dst_len']}"
-
-
-def _is_identical(route: Facts) -> bool:
+def _is_identical(route: Route) -> bool:
+    """An unreachable one of IPv6 is on the loopback device, as the kernel has it."""
+    (wanted,) = route.hops
     return any(
-        (found.get_attr("RTA_OIF") == route.get("oif") or "oif" not in route)
-        and found.get_attr("RTA_GATEWAY") == route.get("gateway")
-        and found["type"] == route.get("type", UNICAST)
-        for found in existing(route["dst"], route["priority"])
+        found.kind == route.kind
+        and hop.gateway == wanted.gateway
+        and wanted.interface in (None, hop.interface)
+        for found in existing(route.destination, route.priority)
+        for hop in found.hops[:1]
     )
 
 
-def _next_hop(destination: str, route: Any, hop: Any) -> NextHop:
-    if hop.get_attr("RTA_VIA") is not None:
+def _next_hop(destination: str, route: Route, hop: Hop) -> NextHop:
+    if hop.has_via:
         raise HostError(f"the route to {destination} has an IPv6 gateway, which M13 cannot follow")
-    interface = hop.get_attr("RTA_OIF")
+    assert hop.interface is not None
     return NextHop(
-        interface=interface if interface is not None else hop["oif"],
-        gateway=hop.get_attr("RTA_GATEWAY"),
-        source=route.get_attr("RTA_PREFSRC"),
-        table=route.get_attr("RTA_TABLE") or TABLE_MAIN,
-        is_local=route["type"] == LOCAL,
+        interface=hop.interface,
+        gateway=hop.gateway,
+        source=route.source,
+        table=route.table or TABLE_MAIN,
+        is_local=route.kind == route_table.LOCAL,
     )

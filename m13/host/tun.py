@@ -7,13 +7,12 @@ import os
 import re
 import socket
 import struct
+from collections.abc import Callable
 from types import TracebackType
-from typing import Self
-
-from pyroute2 import IPRoute
-from pyroute2.netlink.exceptions import NetlinkError
+from typing import Any, Self
 
 from m13.errors import HostError, UsageError
+from m13.host import link
 
 IFF_TUN = 0x0001
 IFF_MULTI_QUEUE = 0x0100
@@ -24,7 +23,6 @@ TUNSETIFF = 0x400454CA
 TUNSETOFFLOAD = 0x400454D0
 # What the kernel may leave to us, and we to it (include/uapi/linux/if_tun.h).
 TUN_F_CSUM, TUN_F_TSO, TUN_F_TSO_ECN, TUN_F_USO = 0x01, 0x02 | 0x04, 0x08, 0x20 | 0x40
-IN6_ADDR_GEN_MODE_NONE = 1
 MTU_MIN, MTU_MAX = 576, 65535
 # The kernel's 500 are used up within half a millisecond of small packets, before a reader that
 # shares its core is back; what is behind it drops.
@@ -50,10 +48,9 @@ class Tun:
         self._queues: list[int] = []  # but the first
         self.fd = _open(name, flags, blocking)
         try:
-            with IPRoute() as netlink:
-                self.ifindex: int = netlink.link_lookup(ifname=name)[0]
+            self.ifindex = socket.if_nametoindex(name)
             self._keep_ipv6_quiet()
-            self._set(txqlen=QUEUE_PACKETS)
+            self._set("a longer queue", link.set_queue_packets, QUEUE_PACKETS)
             self.set_mtu(mtu)
         except BaseException:
             self.close()
@@ -85,23 +82,22 @@ class Tun:
         return self._queues[-1]
 
     def up(self) -> None:
-        self._set(state="up")
+        self._set("state up", link.set_up, True)
 
     def down(self) -> None:
-        self._set(state="down")
+        self._set("state down", link.set_up, False)
 
     def set_mtu(self, mtu: int) -> None:
         if not MTU_MIN <= mtu <= MTU_MAX:
             raise UsageError(f"a tunnel MTU of {mtu} is not within {MTU_MIN} to {MTU_MAX}")
-        self._set(mtu=mtu)
+        self._set(f"MTU {mtu}", link.set_mtu, mtu)
 
     def add_address(self, address: str, prefix_bits: int) -> None:
-        with IPRoute() as netlink:
-            try:
-                netlink.addr("add", index=self.ifindex, address=address, prefixlen=prefix_bits)
-            except NetlinkError as error:
-                if error.code != errno.EEXIST:
-                    raise _refused(self.name, f"address {address}/{prefix_bits}", error) from error
+        try:
+            link.add_address(self.ifindex, address, prefix_bits)
+        except OSError as error:
+            if error.errno != errno.EEXIST:
+                raise _refused(self.name, f"address {address}/{prefix_bits}", error) from error
 
     def replace_address(self, address: str, prefix_bits: int) -> None:
         """Make it the only one of its family. New before old: with its last address gone a device
@@ -123,12 +119,9 @@ class Tun:
         return False
 
     def _remove_addresses(self, family: int, but: tuple[str, int] | None = None) -> None:
-        with IPRoute() as netlink:
-            for message in netlink.get_addr(family=family, index=self.ifindex):
-                old = message.get_attr("IFA_LOCAL") or message.get_attr("IFA_ADDRESS")
-                bits = message["prefixlen"]
-                if (old, bits) != but:
-                    netlink.addr("del", index=self.ifindex, address=old, prefixlen=bits)
+        for old in link.addresses(self.ifindex, family):
+            if (old.address, old.prefix_bits) != but:
+                link.remove_address(self.ifindex, old.address, old.prefix_bits, old.peer)
 
     def use_offloads(self) -> str | None:
         """Large TCP and UDP packets and unfinished checksums; needs IFF_VNET_HDR. A note when
@@ -148,29 +141,26 @@ class Tun:
 
     def use_fair_queueing(self) -> str | None:
         """Pace with `fq` where the kernel has it; a note where not."""
-        with IPRoute() as netlink:
-            try:
-                netlink.tc("replace", "fq", self.ifindex)
-            except NetlinkError as error:
-                return f"no fq on {self.name}: {os.strerror(error.code)} (module sch_fq)"
+        try:
+            link.queue_fairly(self.ifindex)
+        except OSError as error:
+            return f"no fq on {self.name}: {error.strerror} (module sch_fq)"
         return None
 
     def _keep_ipv6_quiet(self) -> None:
         """No link-local address, hence no router solicitations into the tunnel. And deleting
         an address must not delete its younger siblings, or `replace_address` would fail."""
-        mode = {"attrs": [("IFLA_INET6_ADDR_GEN_MODE", IN6_ADDR_GEN_MODE_NONE)]}
-        with contextlib.suppress(HostError):  # a kernel without IPv6
-            self._set(IFLA_AF_SPEC={"attrs": [("AF_INET6", mode)]})
+        with contextlib.suppress(OSError):  # a kernel without IPv6
+            link.forgo_link_local6(self.ifindex)
         path = f"/proc/sys/net/ipv4/conf/{self.name}/promote_secondaries"
         with contextlib.suppress(OSError), open(path, "w", encoding="ascii") as setting:
             setting.write("1")
 
-    def _set(self, **changes: object) -> None:
-        with IPRoute() as netlink:
-            try:
-                netlink.link("set", index=self.ifindex, **changes)
-            except NetlinkError as error:
-                raise _refused(self.name, str(changes), error) from error
+    def _set(self, what: str, change: Callable[[int, Any], None], value: object) -> None:
+        try:
+            change(self.ifindex, value)
+        except OSError as error:
+            raise _refused(self.name, what, error) from error
 
 
 def _open(name: str, flags: int, blocking: bool, exclusive: bool = True) -> int:
@@ -195,5 +185,5 @@ def _open(name: str, flags: int, blocking: bool, exclusive: bool = True) -> int:
     return descriptor
 
 
-def _refused(name: str, what: str, error: NetlinkError) -> HostError:
-    return HostError(f"cannot set {what} on {name}: {os.strerror(error.code)}")
+def _refused(name: str, what: str, error: OSError) -> HostError:
+    return HostError(f"cannot set {what} on {name}: {error.strerror}")

@@ -6,14 +6,10 @@ looks from above like one that is silent because of its other end.
 
 import logging
 
-from pyroute2 import IPRoute
-from pyroute2.netlink.exceptions import NetlinkError
-
-from m13.host import netlink_events
+from m13.host import link, netlink_events
 from m13.host.netlink_events import NetlinkEvents
 
 log = logging.getLogger("m13.host")
-IFF_UP, IFF_LOWER_UP = 0x1, 0x10000  # netdevice(7): administratively, and with carrier
 
 
 class UnderlayWatch:
@@ -47,18 +43,12 @@ class UnderlayWatch:
 
     def look(self) -> None:
         try:
-            with IPRoute() as netlink:
-                (link,) = netlink.get_links(self._interface)
-        except (NetlinkError, ValueError):
-            name, flags, mtu = f"interface {self._interface}", 0, self._needed_bytes
-        else:
-            name, flags, mtu = (
-                link.get_attr("IFLA_IFNAME"),
-                link["flags"],
-                link.get_attr("IFLA_MTU"),
-            )
-        self._tell_carrier(name, bool(flags & IFF_UP), bool(flags & IFF_LOWER_UP))
-        self._tell_mtu(name, mtu)
+            found = link.find(self._interface)
+        except OSError:  # gone: it carries nothing, and there is no MTU to complain of
+            self._tell_carrier(f"interface {self._interface}", False, False)
+            return
+        self._tell_carrier(found.name, found.is_up, bool(found.flags & link.IFF_LOWER_UP))
+        self._tell_mtu(found.name, found.mtu)
 
     def _tell_carrier(self, name: str, is_up: bool, has_carrier: bool) -> None:
         carries = is_up and has_carrier

@@ -6,19 +6,16 @@ last thread, descriptor and socket, whatever ended those, and its links end with
 
 import ctypes
 import os
+import socket
 import threading
 from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import dataclass
-from typing import Any, Literal, TypeVar
+from typing import Literal, TypeVar
 
-from pyroute2 import IPRoute
-from pyroute2.netlink.exceptions import NetlinkError
-
-from m13.host import nic
+from m13.host import link, neighbour, nic
 
 CLONE_NEWNET = 0x40000000  # linux/sched.h
-NUD_PERMANENT = 0x80  # linux/neighbour.h
 MTU_LEAST = 68  # RFC 791; longer packets end in the driver
 PREFIX_BITS = 24
 LIBC = ctypes.CDLL(None, use_errno=True)
@@ -55,9 +52,9 @@ class Lane:
     def target_address(self) -> str:
         return f"198.18.{self.number}.2"
 
-    def mac(self, which: int) -> str:
+    def mac(self, which: int) -> bytes:
         """1 the source's, 2 the target's, 3 nobody's"""
-        return f"02:00:00:00:{self.number:02x}:{which:02x}"
+        return bytes((2, 0, 0, 0, self.number, which))
 
 
 class UnnamedNetwork:
@@ -65,14 +62,12 @@ class UnnamedNetwork:
 
     def __init__(self, stack: ExitStack) -> None:
         self._namespaces: dict[Side, int] = {}
-        self._netlink: dict[Side, IPRoute] = {}
         sides: tuple[Side, Side] = ("near", "far")
         for side in sides:
             _check(LIBC.unshare(CLONE_NEWNET), "no network namespace of our own")
             descriptor = os.open(OURS, os.O_RDONLY | os.O_CLOEXEC)
             stack.callback(os.close, descriptor)
             self._namespaces[side] = descriptor
-            self._netlink[side] = stack.enter_context(IPRoute())
 
     def enter(self, side: Side) -> None:
         """What this thread opens from now on is there, and stays there."""
@@ -89,27 +84,19 @@ class UnnamedNetwork:
         """A pair that is up. One that is not heard takes packets for `mtu` and drops them on the
         other side as early as a driver would be done with them: those of the link's size for their
         length, those the kernel never cut for their address."""
-        near, far = self._netlink[lane.source_side], self._netlink[lane.target_side]
-        peer = {
-            "ifname": lane.target,
-            "address": lane.mac(2),
-            "mtu": mtu if is_heard else MTU_LEAST,
-            "net_ns_fd": self._namespaces[lane.target_side],
-        }
-        near.link("add", ifname=lane.source, kind="veth", address=lane.mac(1), mtu=mtu, peer=peer)
+        self.enter(lane.source_side)
+        link.make_veth(
+            link.description(lane.source, lane.mac(1), mtu),
+            link.description(lane.target, lane.mac(2), mtu if is_heard else MTU_LEAST),
+            self._namespaces[lane.target_side],
+        )
         self.enter(lane.target_side)
         nic.set_features(lane.target, target_features)
-        _bring_up(far, lane.target, lane.target_address)
+        _bring_up(lane.target, lane.target_address)
         self.enter(lane.source_side)
         nic.set_features(lane.source, source_features)
-        index = _bring_up(near, lane.source, lane.source_address)
-        near.neigh(
-            "replace",
-            ifindex=index,
-            dst=lane.target_address,
-            lladdr=lane.mac(2 if is_heard else 3),
-            state=NUD_PERMANENT,
-        )
+        index = _bring_up(lane.source, lane.source_address)
+        neighbour.set_permanent(index, lane.target_address, lane.mac(2 if is_heard else 3))
 
 
 def run(work: Callable[[UnnamedNetwork, ExitStack], T]) -> T:
@@ -122,8 +109,6 @@ def run(work: Callable[[UnnamedNetwork, ExitStack], T]) -> T:
         try:
             with ExitStack() as stack:
                 answers.append(work(UnnamedNetwork(stack), stack))
-        except NetlinkError as error:
-            errors.append(OSError(error.code, f"no network of our own: {os.strerror(error.code)}"))
         except BaseException as error:
             errors.append(error)
 
@@ -135,10 +120,10 @@ def run(work: Callable[[UnnamedNetwork, ExitStack], T]) -> T:
     return answers[0]
 
 
-def _bring_up(netlink: Any, name: str, address: str) -> int:
-    index = int(netlink.link_lookup(ifname=name)[0])
-    netlink.addr("add", index=index, address=address, prefixlen=PREFIX_BITS)
-    netlink.link("set", index=index, state="up")
+def _bring_up(name: str, address: str) -> int:
+    index = socket.if_nametoindex(name)
+    link.add_address(index, address, PREFIX_BITS)
+    link.set_up(index)
     return index
 
 

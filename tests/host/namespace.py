@@ -3,18 +3,23 @@
 The picture is taken with iproute2 and nft, which share no code with what is under test.
 """
 
+import contextlib
+import ctypes
 import json
 import os
 import subprocess
 import sys
 import textwrap
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
 ROOT = Path(__file__).parents[2]
 TIMEOUT_S = 30
+CLONE_NEWNET = 0x40000000  # linux/sched.h
+LIBC = ctypes.CDLL(None, use_errno=True)
 
 SETTINGS = """
 import json, pathlib
@@ -87,6 +92,17 @@ class Namespace:
         self.ip("addr", "add", address, "dev", name)
         self.ip("link", "set", name, "up")
 
+    @contextlib.contextmanager
+    def inside(self) -> Iterator[None]:
+        """This thread is in it."""
+        with open("/proc/thread-self/ns/net") as before:
+            with open(f"/run/netns/{self.name}") as there:
+                _enter(there.fileno())
+            try:
+                yield
+            finally:
+                _enter(before.fileno())
+
     def python(self, code: str) -> Any:
         """Run code that prints JSON."""
         return json.loads(self.command(sys.executable, "-c", textwrap.dedent(code)))
@@ -149,6 +165,10 @@ class Namespace:
             "queueing": self.command("tc", "qdisc"),
             "firewall": self.command("nft", "list", "ruleset"),
         }
+
+
+def _enter(descriptor: int) -> None:
+    assert LIBC.setns(descriptor, CLONE_NEWNET) == 0, os.strerror(ctypes.get_errno())
 
 
 def _without(entries: list[dict[str, Any]], *names: str) -> list[dict[str, Any]]:

@@ -39,6 +39,8 @@ def test_another_address_replaces_the_first_and_routes_stay(tmp_path: Path) -> N
     routes.add(journal, "0.0.0.0/1", interface=device.ifindex)
     device.replace_address("10.13.0.9", 24)
     device.replace_address("10.14.0.9", 16)
+    import subprocess
+    subprocess.run(["ip", "addr", "add", "10.7.0.1", "peer", "10.7.0.2/32", "dev", "m13t0"])
     device.replace_address("10.14.0.9", 16)
     """
     with Namespace(tmp_path) as namespace:
