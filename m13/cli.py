@@ -5,15 +5,12 @@ import os
 import platform
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import Any
 
 import click
 
 from m13 import __version__, config, identity, log, pqc
 from m13.errors import M13Error, UsageError
-
-if TYPE_CHECKING:
-    from importlib.metadata import EntryPoint
 
 COMMANDS_GROUP = "m13.commands"
 EXIT_INTERRUPTED = 130
@@ -37,7 +34,8 @@ class Commands(click.Group):
         return command
 
 
-def _brought() -> "dict[str, EntryPoint]":
+def _brought() -> dict[str, Any]:
+    """Entry points by the name of their command."""
     # here and not above: it takes 20 ms to load, which a node need not wait for
     from importlib.metadata import entry_points
 

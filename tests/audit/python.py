@@ -42,6 +42,8 @@ READ_ELSEWHERE = {
     "ratio": "rich",
     "nla_map": "pyroute2",
     "pytest_*": "pytest",
+    "exitstatus": "pytest",
+    "_split_scope": "xdist",
     "pytestmark": "pytest",
     "send_counter": "a setter of native.session",
     "teardown": "hypothesis",
