@@ -170,7 +170,7 @@ def test_fields_are_text_and_numbers_and_text_is_cut_to_fit(directory: Path) -> 
         page.fields["interface_name"] = "eth0"
         page.fields["keepalive_ms"] = 100
         page.fields["receive_mode"] = "x" * 99
-        assert page.fields["interface_name"] == "eth0"
+        assert page.fields.text("interface_name") == "eth0"
         assert page.fields["keepalive_ms"] == 100
         with TelemetryReader.open("hub", directory=directory) as reader:
             snapshot = reader.snapshot()

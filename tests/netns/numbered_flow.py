@@ -56,6 +56,13 @@ class NumberedFlow:
         self._echo.close()
         self._sender.close()
 
+    def wait_sent(self, count: int) -> None:
+        """Until so many were sent, however soon the rest of a test was done."""
+        until = time.monotonic() + SETTLE_S + 5 * PAUSE_S * count
+        while self.sent < count:
+            assert time.monotonic() < until, f"{self.sent} of {count} sent"
+            time.sleep(0.01)
+
     @property
     def lost(self) -> list[int]:
         return sorted(set(range(self.sent)) - set(self.back))
