@@ -19,6 +19,7 @@ from m13.control import ControlSocket, socket_path
 from m13.errors import M13Error, UsageError
 from m13.handshake_process import HandshakeWorker, hub_configuration
 from m13.host import cpu, hugepages, irq, nic, sysctl, tun
+from m13.host.firewall import FirewallWatch
 from m13.host.journal import Journal
 from m13.host.underlay import UnderlayWatch
 from m13.host.wakefulness import Wakefulness
@@ -252,6 +253,7 @@ class RunningHub:
         self._say(device.use_fair_queueing())
         if settings.subnet6:
             device.add_address(str(settings.subnet6.ip), settings.subnet6.network.prefixlen)
+        self.firewall = stack.enter_context(FirewallWatch())
         nat.enable(journal, settings.tun_name, self.subnets)
         self.routes = NodeRoutes(journal, device.ifindex, settings.subnet6)
         self.routes.follow(self.admitted.nodes.values())
@@ -322,18 +324,19 @@ class RunningHub:
     def _each_second(self) -> None:
         for handshakes in self.handshakes:
             handshakes.poll()
-        snapshot = self.reader.snapshot()
-        log.info("%s", log_line(self.previous, snapshot))
-        self.previous = snapshot
-        counters = snapshot["counters"]
+        seen = self.reader.glance()
+        log.info("%s", log_line(self.previous, seen))
+        self.previous = seen
+        counters = seen["counters"]
         self.awake.follow(counters["tun_read_packets"] + counters["tun_written_packets"])
-        self.door.keep(snapshot["peers"])
+        self.door.keep(self.reader.sessions())
 
     def _keep_what_is_ours(self) -> None:
         """What others may take away while we run: the TUN cannot be had back, the table can."""
         check_tun(self.device)
         self.routes.follow(self.admitted.nodes.values(), serving=True)
-        if nat.keep(self.settings.tun_name, self.subnets):
+        changed = self.firewall.changed()
+        if changed and nat.keep(self.settings.tun_name, self.subnets):
             log.warning("masquerading was gone from the firewall and is back")
 
     def _reload(self) -> None:

@@ -15,7 +15,7 @@ from types import TracebackType
 from typing import Self
 
 from m13.errors import HostError
-from m13.telemetry_layout import FORMS, Fields, Snapshot, describe
+from m13.telemetry_layout import FORMS, Fields, Snapshot, describe, glance, sessions
 from native import stats
 
 SWEEP_SECONDS = 3600
@@ -151,6 +151,14 @@ class TelemetryReader:
         """Everything on the page as plain values for JSON. Times are ages in seconds."""
         # One copy, so that every value is of the same moment, or nearly so.
         return describe(self._memory[:], time.monotonic_ns(), self.is_alive())
+
+    def glance(self) -> Snapshot:
+        """For the page's owner, every second: state, age and counters of the snapshot."""
+        return glance(self._memory[:], time.monotonic_ns())
+
+    def sessions(self) -> list[Snapshot]:
+        """Likewise: a hub's peers, with what the roster says of each."""
+        return sessions(self._memory[:], time.monotonic_ns())
 
 
 def _namespace() -> int:

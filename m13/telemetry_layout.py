@@ -8,6 +8,7 @@ short rows no faster.
 import mmap
 import socket
 import struct
+from itertools import compress
 from typing import Any
 
 from m13 import endpoint
@@ -20,19 +21,19 @@ EXITED = "Exited"  # a dead process has no state of its own, whatever it wrote l
 TICK_AGE_MAX_NS = 3_000_000_000
 WRITER_NAMES = {stats.WRITER_WORKER: "worker", stats.WRITER_TUN: "tun"}  # of every worker
 TEXTS = {(field.group, field.name): field.text for field in stats.FIELDS}
-FORMS = {
-    group: {
-        field.name: (field.offset, struct.Struct(field.type))
-        for field in stats.FIELDS
-        if field.group == group
-    }
+GROUPS = {
+    group: sorted((f for f in stats.FIELDS if f.group == group), key=lambda f: f.offset)
     for group in ("page", "peer")
+}
+FORMS = {
+    group: {field.name: (field.offset, struct.Struct(field.type)) for field in fields}
+    for group, fields in GROUPS.items()
 }
 
 
 class Fields:
-    """Of the page, or of a peer's row that begins at `start`, by name. Texts are cut to fit,
-    leaving a zero for C."""
+    """Of the page, or of a peer's row that begins at `start`, by name, one by one. Texts are cut to
+    fit, leaving a zero for C."""
 
     def __init__(
         self, memory: bytes | bytearray | mmap.mmap, group: str = "page", start: int = 0
@@ -50,8 +51,23 @@ class Fields:
         form.pack_into(self._memory, self._start + offset, data)
 
     def text(self, name: str) -> str:
-        value: bytes = self[name]
-        return value.partition(b"\0")[0].decode(errors="replace")
+        return text(self[name])
+
+
+class Record:
+    """All fields of a group at once, which a hub with many peers reads every second."""
+
+    def __init__(self, group: str) -> None:
+        self._names = [field.name for field in GROUPS[group]]
+        parts, end = ["<"], 0
+        for field in GROUPS[group]:
+            form = struct.Struct(field.type)
+            parts += f"{field.offset - end}x", field.type.removeprefix("<")
+            end = field.offset + form.size
+        self._form = struct.Struct("".join(parts))
+
+    def read(self, page: bytes, start: int = 0) -> Snapshot:
+        return dict(zip(self._names, self._form.unpack_from(page, start), strict=True))
 
 
 class WriterArray:
@@ -81,24 +97,27 @@ class WriterArray:
 ARRAYS = {array.name: WriterArray(*array) for array in stats.WRITER_ARRAYS}
 
 
+PAGE, PEER = Record("page"), Record("peer")
+
+
 def describe(page: bytes, now_ns: int, is_alive: bool) -> Snapshot:
     """Everything on the page as plain values for JSON. Times are ages in seconds."""
-    fields = Fields(page)
+    fields = PAGE.read(page)
     totals = {name: array.totals(page) for name, array in ARRAYS.items()}
     return {
-        "role": fields.text("role"),
+        "role": text(fields["role"]),
         "pid": fields["pid"],
         "stale": _stale(fields, now_ns, is_alive),
         "sampled_ns": now_ns,
         "state": _tunnel_state(fields, totals["gauge"]) if is_alive else EXITED,
         "up_seconds": _up_seconds(fields, now_ns),
         "session_setup_ms": _session_setup_ms(fields),
-        "interface": fields.text("interface_name"),
-        "tun": fields.text("tun_name"),
-        "receive_mode": fields.text("receive_mode"),
-        "aead": fields.text("aead_backend"),
-        "pqc": fields.text("pqc_provider"),
-        "memory": fields.text("memory"),
+        "interface": text(fields["interface_name"]),
+        "tun": text(fields["tun_name"]),
+        "receive_mode": text(fields["receive_mode"]),
+        "aead": text(fields["aead_backend"]),
+        "pqc": text(fields["pqc_provider"]),
+        "memory": text(fields["memory"]),
         "keepalive_ms": fields["keepalive_ms"],
         "counters": totals["counter"],
         "writers": {
@@ -113,8 +132,47 @@ def describe(page: bytes, now_ns: int, is_alive: bool) -> Snapshot:
     }
 
 
+def glance(page: bytes, now_ns: int) -> Snapshot:
+    """What a living hub or node looks at every second, as in `describe`."""
+    fields = PAGE.read(page)
+    return {
+        "state": _tunnel_state(fields, ARRAYS["gauge"].totals(page)),
+        "up_seconds": _up_seconds(fields, now_ns),
+        "counters": ARRAYS["counter"].totals(page),
+    }
+
+
+def sessions(page: bytes, now_ns: int) -> list[Snapshot]:
+    """Who is connected to a hub, with what of each may be out of date, as in `describe`."""
+    found = []
+    for slot in _slots_in_use(page):
+        row = PEER.read(page, _peer_start(slot))
+        peer = {
+            "slot": slot,
+            "generation": row["generation"],
+            "name": text(row["name"]),
+            "tunnel_address": socket.inet_ntop(socket.AF_INET, row["tunnel_address"]),
+            "session_age_seconds": _age_seconds(row["established_ns"], now_ns),
+            "fingerprint": _fingerprint(row),
+        }
+        found.append(peer)
+    return found
+
+
 def peer_fields(page: bytes | bytearray | mmap.mmap, slot: int) -> Fields:
-    return Fields(page, "peer", stats.PEERS_OFFSET + slot * stats.PEER_BYTES)
+    return Fields(page, "peer", _peer_start(slot))
+
+
+def text(value: bytes) -> str:
+    return value.partition(b"\0")[0].decode(errors="replace")
+
+
+def _peer_start(slot: int) -> int:
+    return stats.PEERS_OFFSET + slot * stats.PEER_BYTES
+
+
+def _fingerprint(row: Snapshot) -> str | None:
+    return format_fingerprint(row["fingerprint"]) if any(row["fingerprint"]) else None
 
 
 def _workers(page: bytes) -> int:
@@ -125,7 +183,7 @@ def _workers(page: bytes) -> int:
     return sum(row[loops] > 0 for row in rows)
 
 
-def _stale(page: Fields, now_ns: int, is_alive: bool) -> str | None:
+def _stale(page: Snapshot, now_ns: int, is_alive: bool) -> str | None:
     if not is_alive:
         return "the process has exited"
     age_ns = now_ns - (page["tick_ns"] or page["started_ns"])
@@ -146,11 +204,11 @@ def _stages(cycles: dict[str, int], packets: dict[str, int]) -> dict[str, dict[s
 
 
 def _peer(page: bytes, slot: int, now_ns: int) -> Snapshot:
-    row = peer_fields(page, slot)
+    row = PEER.read(page, _peer_start(slot))
     return {
         "slot": slot,
         "generation": row["generation"],
-        "name": row.text("name"),
+        "name": text(row["name"]),
         "state": _state(row["state"]),
         "endpoint": endpoint.place(row["endpoint_kind"], row["address"], row["port"]),
         "tunnel_address": socket.inet_ntop(socket.AF_INET, row["tunnel_address"]),
@@ -165,7 +223,7 @@ def _peer(page: bytes, slot: int, now_ns: int) -> Snapshot:
         "missing_frames": row["missing_frames"],
         "last_heard_seconds": _age_seconds(row["last_heard_ns"], now_ns),
         "session_age_seconds": _age_seconds(row["established_ns"], now_ns),
-        "fingerprint": format_fingerprint(row["fingerprint"]) if any(row["fingerprint"]) else None,
+        "fingerprint": _fingerprint(row),
         "handshake_version": row["handshake_version"],
         "key_phase": row["key_phase"],
         "handshakes": row["handshakes"],
@@ -174,31 +232,31 @@ def _peer(page: bytes, slot: int, now_ns: int) -> Snapshot:
 
 def _slots_in_use(page: bytes) -> list[int]:
     """The state is a row's first field."""
-    rows = page[stats.PEERS_OFFSET :][: stats.PEER_COUNT * stats.PEER_BYTES]
-    states = memoryview(rows).cast("I")[:: stats.PEER_BYTES // 4]
-    return [slot for slot, state in enumerate(states) if state]
+    end = stats.PEERS_OFFSET + stats.PEER_COUNT * stats.PEER_BYTES
+    with memoryview(page)[stats.PEERS_OFFSET : end].cast("I") as words:
+        return list(compress(range(stats.PEER_COUNT), words[:: stats.PEER_BYTES // 4]))
 
 
 def _state(number: int) -> str:
     return stats.STATES[number] if number < len(stats.STATES) else f"state {number}"
 
 
-def _tunnel_state(page: Fields, gauges: dict[str, int]) -> str:
+def _tunnel_state(page: Snapshot, gauges: dict[str, int]) -> str:
     """A node's own; a hub's is that of the peer that has come furthest, of whichever worker."""
-    if page.text("role") != "hub":
+    if text(page["role"]) != "hub":
         return _state(page["state"])
     if gauges["peers_established"]:
         return "Established"
     return "Handshaking" if gauges["peers_pending"] else "Disconnected"
 
 
-def _up_seconds(page: Fields, now_ns: int) -> float:
+def _up_seconds(page: Snapshot, now_ns: int) -> float:
     """A hub is up from its start, a node from its first session."""
-    since = page["session_up_ns"] if page.text("role") == "node" else page["started_ns"]
+    since = page["session_up_ns"] if text(page["role"]) == "node" else page["started_ns"]
     return _age_seconds(since, now_ns) or 0.0
 
 
-def _session_setup_ms(page: Fields) -> float | None:
+def _session_setup_ms(page: Snapshot) -> float | None:
     """From a node's first frame to its session, as long as that is its first attempt."""
     first, up = page["first_frame_ns"], page["session_up_ns"]
     return round((up - first) / 1e6, 3) if 0 < first <= up else None

@@ -158,6 +158,7 @@ class RunningNode:
         self.arena = stack.enter_context(Umem(ARENA_BYTES))
         self.routes = NodeRoutes(self.journal, address, self.device.ifindex, settings.prefixes)
         self.ipv6 = InnerIpv6(self.journal, self.device, self.routes, (address, settings.hub_port))
+        stack.callback(self.ipv6.close)
         self.link = LinkWatch(self.routes, self._way_changed)
         stack.callback(self.link.close)
         self.routes.check()
@@ -228,10 +229,10 @@ class RunningNode:
 
     def _each_second(self) -> None:
         self.worker.poll()
-        snapshot = self.reader.snapshot()
-        log.info("%s", log_line(self.previous, snapshot))
-        self.previous = snapshot
-        counters = snapshot["counters"]
+        seen = self.reader.glance()
+        log.info("%s", log_line(self.previous, seen))
+        self.previous = seen
+        counters = seen["counters"]
         self.awake.follow(counters["tun_read_packets"] + counters["tun_written_packets"])
         if not self.had_session and time.monotonic() > self.deadline:
             raise SessionError(

@@ -8,6 +8,7 @@ of this machine would take by a route of its own. A hub may come back with other
 import ipaddress
 import logging
 
+from m13.host.firewall import FirewallWatch
 from m13.host.journal import Journal
 from m13.host.tun import Tun
 from native.event import Event
@@ -26,6 +27,7 @@ class InnerIpv6:
         self._journal, self._device, self._routes = journal, device, routes
         self._guarded = (device.name, *hub)
         self._is_guarded = False
+        self._firewall: FirewallWatch | None = None
         self._has_address = False
         self._has_said = False
 
@@ -55,6 +57,7 @@ class InnerIpv6:
     def _guard(self) -> None:
         if self._is_guarded:
             return
+        self._firewall = self._firewall or FirewallWatch()
         note = leak_guard.enable(self._journal, *self._guarded)
         self._is_guarded = True
         if note:
@@ -67,7 +70,12 @@ class InnerIpv6:
         self._has_said = True
         self._routes.close6()
 
+    def close(self) -> None:
+        if self._firewall:
+            self._firewall.close()
+
     def keep(self) -> None:
         """Put the guard back if somebody flushed it away."""
-        if self._is_guarded and leak_guard.keep(*self._guarded):
+        has_changed = self._firewall is not None and self._firewall.changed()
+        if has_changed and leak_guard.keep(*self._guarded):
             log.warning("the IPv6 guard was gone from the firewall and is back")

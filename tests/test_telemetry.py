@@ -16,6 +16,7 @@ import pytest
 from m13 import telemetry
 from m13.errors import HostError
 from m13.telemetry import TelemetryPage, TelemetryReader
+from m13.telemetry_layout import ARRAYS, peer_fields
 from native import stats
 
 CORE = Path(stats.__file__).parents[0] / "core"
@@ -185,6 +186,35 @@ def test_page_is_private_and_gone_after_close_twice(directory: Path) -> None:
     page.close()
     page.close()
     assert list(directory.iterdir()) == []
+
+
+@pytest.mark.parametrize("role", ["hub", "node"])
+def test_what_the_owner_reads_every_second_is_what_a_snapshot_says(
+    directory: Path, role: str
+) -> None:
+    with TelemetryPage.create(role, "t0", directory) as page:
+        memory = (ctypes.c_char * stats.PAGE_BYTES).from_address(page.address)
+        page.fields["state"] = 2
+        page.fields["session_up_ns"] = time.monotonic_ns() - 7_000_000_000
+        for array, cell, writer in (("counter", "loops", 3), ("gauge", "peers_established", 0)):
+            place = ARRAYS[array].place(writer, cell)
+            ctypes.c_uint64.from_buffer(memory, place).value = 1 << 63
+        for slot in (0, 7, stats.PEER_COUNT - 1):
+            row = peer_fields(memory, slot)
+            row["state"], row["generation"], row["name"] = 3, slot + 1, f"node{slot}"
+            row["established_ns"] = slot and time.monotonic_ns() - 5_000_000_000
+        with TelemetryReader(page.path) as reader:
+            snapshot, glance, sessions = reader.snapshot(), reader.glance(), reader.sessions()
+    assert [session["slot"] for session in sessions] == [0, 7, stats.PEER_COUNT - 1]
+    assert glance["up_seconds"] == pytest.approx(snapshot.pop("up_seconds"), abs=1)
+    for session, peer in zip(sessions, snapshot["peers"], strict=True):
+        ages = session.pop("session_age_seconds"), peer["session_age_seconds"]
+        assert ages == (None, None) or ages[0] == pytest.approx(ages[1], abs=1)
+        assert session.items() <= peer.items()
+    del glance["up_seconds"]
+    assert glance.items() <= snapshot.items()
+    assert snapshot["state"] == ("Established" if role == "hub" else "Handshaking")
+    assert snapshot["counters"]["loops"] == 1 << 63
 
 
 def test_no_descriptor_is_left(directory: Path) -> None:

@@ -4,13 +4,17 @@ import ctypes
 import functools
 import json
 from collections.abc import Sequence
-from typing import Any
+from types import TracebackType
+from typing import Any, Self
 
 from m13.errors import HostError
 from m13.host.journal import Facts, Journal, undoes
+from m13.host.netlink_events import NetlinkEvents
 
 OUTPUT_JSON = 1 << 4
 OUTPUT_TERSE = 1 << 11
+NETLINK_NETFILTER = 12  # linux/netlink.h
+NFTABLES_GROUP = 1 << 6  # NFNLGRP_NFTABLES, linux/netfilter/nfnetlink.h
 BARE_ENDINGS = {"drop", "reject"}
 
 
@@ -43,6 +47,35 @@ def _install(family: str, name: str, body: str) -> None:
 @undoes("firewall.table")
 def _remove_table(facts: Facts) -> None:
     run(_absent(facts["family"], facts["name"]))
+
+
+class FirewallWatch:
+    """Whether anybody changed the firewall, so that nobody need look through it every time. With
+    `with`; as administrator."""
+
+    def __init__(self) -> None:
+        try:
+            self._events = NetlinkEvents(NFTABLES_GROUP, NETLINK_NETFILTER)
+        except OSError as error:
+            raise HostError(f"the firewall cannot be watched: {error.strerror}") from error
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        self._events.close()
+
+    def changed(self) -> bool:
+        """Since the last call, or since the watch began; never waits."""
+        return self._events.drain() != 0
 
 
 def run(commands: str, output_flags: int = 0) -> str:

@@ -6,33 +6,38 @@ reported as a change of every kind.
 
 import errno
 import socket
-import struct
+
+from m13.host import rtnetlink
 
 LINK, NEIGHBOUR, ADDRESS, ROUTE = 0x1, 0x4, 0x10, 0x40
 ALL = LINK | NEIGHBOUR | ADDRESS | ROUTE
 READ_BYTES = 65536
 READS_MAX = 256
-HEADER = struct.Struct("=IHHII")
 
 # RTM_NEWLINK 16, RTM_NEWADDR 20, RTM_NEWROUTE 24, RTM_NEWNEIGH 28: four message types a kind.
 _GROUP_BY_KIND = {4: LINK, 5: ADDRESS, 6: ROUTE, 7: NEIGHBOUR}
 
 
 class NetlinkEvents:
-    def __init__(self, groups: int) -> None:
+    """`groups` of a netlink protocol; only those of rtnetlink are told apart."""
+
+    def __init__(self, groups: int, protocol: int = socket.NETLINK_ROUTE) -> None:
         mode = socket.SOCK_RAW | socket.SOCK_CLOEXEC | socket.SOCK_NONBLOCK
-        self._socket = socket.socket(socket.AF_NETLINK, mode, socket.NETLINK_ROUTE)
+        self._is_route = protocol == socket.NETLINK_ROUTE
+        self._socket = socket.socket(socket.AF_NETLINK, mode, protocol)
         self._socket.bind((0, groups))
 
     def fileno(self) -> int:
         return self._socket.fileno()
 
     def drain(self) -> int:
-        """The kinds of change since the last call, as a mask of the groups; 0 for none."""
+        """The kinds of change since the last call, as a mask of the groups; 0 for none. All kinds
+        where they are not told apart."""
         changed = 0
         for _ in range(READS_MAX):
             try:
-                changed |= _kinds(self._socket.recv(READ_BYTES))
+                data = self._socket.recv(READ_BYTES)
+                changed |= _kinds(data) if self._is_route else ALL
             except BlockingIOError:
                 break
             except OSError as error:
@@ -46,9 +51,7 @@ class NetlinkEvents:
 
 
 def _kinds(data: bytes) -> int:
-    kinds = offset = 0
-    while offset + HEADER.size <= len(data):
-        length, message_type, *_ = HEADER.unpack_from(data, offset)
-        kinds |= _GROUP_BY_KIND.get(message_type >> 2, 0)
-        offset += max((length + 3) & ~3, HEADER.size)
+    kinds = 0
+    for kind, *_ in rtnetlink.messages(data):
+        kinds |= _GROUP_BY_KIND.get(kind >> 2, 0)
     return kinds

@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 
+from m13.host.firewall import FirewallWatch
 from tests.host.namespace import Namespace
 
 TABLE = """
@@ -87,6 +88,26 @@ def test_closed_forward_chains_are_found(tmp_path: Path, commands: list[str], wa
             for remedy in warning.partition("pass: ")[2].split(" && "):
                 namespace.command("nft", remedy.removeprefix("nft "))
             assert namespace.python(OBSTACLES) == []
+
+
+def test_a_watch_tells_of_changes_by_anybody_since_it_was_asked(tmp_path: Path) -> None:
+    with Namespace(tmp_path) as namespace, namespace.inside():
+        with FirewallWatch() as watch:
+            told = [watch.changed()]
+            for command in ("add table ip users", "list ruleset", "flush ruleset"):
+                namespace.command("nft", command)
+                told += [watch.changed(), watch.changed()]
+        assert told == [False, True, False, False, False, True, False]
+
+
+def test_a_watch_that_could_not_hear_all_says_that_something_changed(tmp_path: Path) -> None:
+    rules = "add table ip users; add chain ip users c;"
+    rules += " add rule ip users c counter;" * 5000  # more than its buffer holds
+    with Namespace(tmp_path) as namespace, namespace.inside(), FirewallWatch() as watch:
+        (tmp_path / "rules").write_text(rules)
+        namespace.command("nft", "-f", str(tmp_path / "rules"))
+        assert watch.changed()
+        assert not watch.changed()
 
 
 def test_contexts_are_not_leaked(tmp_path: Path) -> None:
