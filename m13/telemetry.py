@@ -15,7 +15,7 @@ from types import TracebackType
 from typing import Self
 
 from m13.errors import HostError
-from m13.telemetry_layout import FORMS, Fields, Snapshot, describe, glance, sessions
+from m13.telemetry_layout import PAGE_FORMS, Fields, Snapshot, describe, glance, sessions
 from native import stats
 
 SWEEP_SECONDS = 3600
@@ -206,7 +206,7 @@ def _sweep(directory: Path) -> None:
 
 
 def _owner_pid(descriptor: int) -> int | str:
-    offset, _ = FORMS["page"]["pid"]
+    offset, _ = PAGE_FORMS["pid"]
     data = os.pread(descriptor, 4, offset)
     return struct.unpack("<I", data)[0] if len(data) == 4 else "unknown"
 

@@ -23,32 +23,26 @@ WRITER_NAMES = {stats.WRITER_WORKER: "worker", stats.WRITER_TUN: "tun"}  # of ev
 TEXTS = {(field.group, field.name): field.text for field in stats.FIELDS}
 GROUPS = {
     group: sorted((f for f in stats.FIELDS if f.group == group), key=lambda f: f.offset)
-    for group in ("page", "peer")
+    for group in {field.group for field in stats.FIELDS}
 }
-FORMS = {
-    group: {field.name: (field.offset, struct.Struct(field.type)) for field in fields}
-    for group, fields in GROUPS.items()
-}
+PAGE_FORMS = {field.name: (field.offset, struct.Struct(field.type)) for field in GROUPS["page"]}
 
 
 class Fields:
-    """Of the page, or of a peer's row that begins at `start`, by name, one by one. Texts are cut to
-    fit, leaving a zero for C."""
+    """Of the page, by name, one by one. Texts are cut to fit, leaving a zero for C."""
 
-    def __init__(
-        self, memory: bytes | bytearray | mmap.mmap, group: str = "page", start: int = 0
-    ) -> None:
-        self._memory, self._forms, self._start = memory, FORMS[group], start
+    def __init__(self, memory: bytes | mmap.mmap) -> None:
+        self._memory = memory
 
     def __getitem__(self, name: str) -> Any:
-        """A number, or the bytes of an array."""
-        offset, form = self._forms[name]
-        return form.unpack_from(self._memory, self._start + offset)[0]
+        """A number, or the bytes of a text."""
+        offset, form = PAGE_FORMS[name]
+        return form.unpack_from(self._memory, offset)[0]
 
     def __setitem__(self, name: str, value: int | str) -> None:
-        offset, form = self._forms[name]
+        offset, form = PAGE_FORMS[name]
         data = value.encode()[: form.size - 1] if isinstance(value, str) else value
-        form.pack_into(self._memory, self._start + offset, data)
+        form.pack_into(self._memory, offset, data)
 
     def text(self, name: str) -> str:
         return text(self[name])
@@ -75,7 +69,7 @@ class WriterArray:
 
     def __init__(self, name: str, group: str, offset: int) -> None:
         self.name, self._offset = name, stats.WRITERS_OFFSET + offset
-        self.cells = [field.name for field in stats.FIELDS if field.group == group]
+        self.cells = [field.name for field in GROUPS[group]]
         self._form = struct.Struct(f"<{len(self.cells)}Q")
 
     def rows(self, page: bytes, first: int = 0, step: int = 1) -> list[tuple[int, ...]]:
@@ -89,14 +83,8 @@ class WriterArray:
         columns = zip(*self.rows(page, first, step), strict=True)
         return dict(zip(self.cells, map(sum, columns), strict=True))
 
-    def place(self, writer: int, cell: str) -> int:
-        """Where on the page it is."""
-        return self._offset + writer * stats.WRITER_BYTES + 8 * self.cells.index(cell)
-
 
 ARRAYS = {array.name: WriterArray(*array) for array in stats.WRITER_ARRAYS}
-
-
 PAGE, PEER = Record("page"), Record("peer")
 
 
@@ -157,10 +145,6 @@ def sessions(page: bytes, now_ns: int) -> list[Snapshot]:
         }
         found.append(peer)
     return found
-
-
-def peer_fields(page: bytes | bytearray | mmap.mmap, slot: int) -> Fields:
-    return Fields(page, "peer", _peer_start(slot))
 
 
 def text(value: bytes) -> str:

@@ -26,22 +26,20 @@ TUN = f"mon{os.getpid()}"
 INTERVAL = 0.1
 
 OWNER = """
-import ctypes, sys, time
+import sys, time
 from m13.telemetry import TelemetryPage
-from m13.telemetry_layout import ARRAYS, peer_fields
-from native import stats
+from tests.telemetry_page import cell, set_peer, whole
 with TelemetryPage.create("hub", sys.argv[1]) as page:
-    memory = (ctypes.c_char * stats.PAGE_BYTES).from_address(page.address)
-    def cell(array, name):
-        return ctypes.c_uint64.from_buffer(memory, ARRAYS[array].place(0, name))
+    memory = whole(page.address)
     page.fields["state"] = 3
-    cell("gauge", "peers_established").value = 40
+    cell(memory, "gauge", "peers_established").value = 40
     for slot in range(40):
-        peer_fields(memory, slot)["state"] = 3
-    peer_fields(memory, 0)["name"] = "[red]kria"
+        set_peer(memory, slot, state=3)
+    set_peer(memory, 0, name=b"[red]kria")
     page.fields["interface_name"] = "eth7"
     print("ready", flush=True)
-    received, replayed = cell("counter", "received_packets"), cell("drop", "replay")
+    received = cell(memory, "counter", "received_packets")
+    replayed = cell(memory, "drop", "replay")
     end = time.monotonic() + 30
     while time.monotonic() < end:
         page.fields["tick_ns"] = time.monotonic_ns()

@@ -16,8 +16,8 @@ import pytest
 from m13 import telemetry
 from m13.errors import HostError
 from m13.telemetry import TelemetryPage, TelemetryReader
-from m13.telemetry_layout import ARRAYS, peer_fields
 from native import stats
+from tests.telemetry_page import cell, set_peer, whole
 
 CORE = Path(stats.__file__).parents[0] / "core"
 NAMESPACE = os.stat("/proc/self/ns/net").st_ino
@@ -193,16 +193,14 @@ def test_what_the_owner_reads_every_second_is_what_a_snapshot_says(
     directory: Path, role: str
 ) -> None:
     with TelemetryPage.create(role, "t0", directory) as page:
-        memory = (ctypes.c_char * stats.PAGE_BYTES).from_address(page.address)
+        memory = whole(page.address)
         page.fields["state"] = 2
         page.fields["session_up_ns"] = time.monotonic_ns() - 7_000_000_000
-        for array, cell, writer in (("counter", "loops", 3), ("gauge", "peers_established", 0)):
-            place = ARRAYS[array].place(writer, cell)
-            ctypes.c_uint64.from_buffer(memory, place).value = 1 << 63
+        cell(memory, "counter", "loops", writer=3).value = 1 << 63
+        cell(memory, "gauge", "peers_established").value = 3
         for slot in (0, 7, stats.PEER_COUNT - 1):
-            row = peer_fields(memory, slot)
-            row["state"], row["generation"], row["name"] = 3, slot + 1, f"node{slot}"
-            row["established_ns"] = slot and time.monotonic_ns() - 5_000_000_000
+            since = slot and time.monotonic_ns() - 5_000_000_000
+            set_peer(memory, slot, state=3, generation=slot + 1, name=b"node", established_ns=since)
         with TelemetryReader(page.path) as reader:
             snapshot, glance, sessions = reader.snapshot(), reader.glance(), reader.sessions()
     assert [session["slot"] for session in sessions] == [0, 7, stats.PEER_COUNT - 1]
