@@ -99,7 +99,7 @@ class Admission:
         return [
             (peer["slot"], peer["generation"])
             for peer in peers
-            if peer["fingerprint"] and parse_fingerprint(peer["fingerprint"]) not in self.nodes
+            if peer["fingerprint"] and peer["fingerprint"] not in self.nodes
         ]
 
     def note_session(self, event: Event) -> bool:

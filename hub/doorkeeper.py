@@ -47,8 +47,8 @@ class Doorkeeper:
     ) -> None:
         self.admitted = admitted
         self._workers, self._plane = workers, plane
-        self._renewals: dict[str, float] = {}  # by fingerprint: asked since
-        self._configures: dict[str, int] = {}  # how often to go on
+        self._renewals: dict[bytes, float] = {}  # by fingerprint: asked since
+        self._configures: dict[bytes, int] = {}  # how often to go on
         self._refusals: dict[tuple[bytes, bytes, int], tuple[float, int]] = {}
 
     def follow_registry(self) -> None:
@@ -84,7 +84,8 @@ class Doorkeeper:
             )
         for place in self.admitted.sessions_of(update.expel):
             self._plane.expel(*place)
-        self._renewals |= dict.fromkeys((n.key for n in update.renew), time.monotonic())
+        renewed = (parse_fingerprint(node.key) for node in update.renew)
+        self._renewals |= dict.fromkeys(renewed, time.monotonic())
         for place in self.admitted.sessions_of(update.renew):
             self._plane.renew(*place)
         log.info(
@@ -107,8 +108,8 @@ class Doorkeeper:
         self._renewals = {key: at for key, at in self._renewals.items() if key in present}
         self._configures = {key: n for key, n in self._configures.items() if n and key in present}
 
-    def _keep_current(self, key: str, peer: Mapping[str, Any]) -> None:
-        node = self.admitted.nodes.get(parse_fingerprint(key))
+    def _keep_current(self, key: bytes, peer: Mapping[str, Any]) -> None:
+        node = self.admitted.nodes.get(key)
         if node is None:
             return
         place, now = (peer["slot"], peer["generation"]), time.monotonic()

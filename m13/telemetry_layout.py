@@ -131,7 +131,8 @@ def glance(page: bytes, now_ns: int) -> Snapshot:
 
 
 def sessions(page: bytes, now_ns: int) -> list[Snapshot]:
-    """Who is connected to a hub, with what of each may be out of date, as in `describe`."""
+    """Who is connected to a hub, with what of each may be out of date, as in `describe`; but a
+    fingerprint as it is, or None, since this is for every peer every second."""
     found = []
     for slot in _slots_in_use(page):
         row = PEER.read(page, _peer_start(slot))
@@ -141,7 +142,7 @@ def sessions(page: bytes, now_ns: int) -> list[Snapshot]:
             "name": text(row["name"]),
             "tunnel_address": socket.inet_ntop(socket.AF_INET, row["tunnel_address"]),
             "session_age_seconds": _age_seconds(row["established_ns"], now_ns),
-            "fingerprint": _fingerprint(row),
+            "fingerprint": row["fingerprint"] if any(row["fingerprint"]) else None,
         }
         found.append(peer)
     return found
@@ -153,10 +154,6 @@ def text(value: bytes) -> str:
 
 def _peer_start(slot: int) -> int:
     return stats.PEERS_OFFSET + slot * stats.PEER_BYTES
-
-
-def _fingerprint(row: Snapshot) -> str | None:
-    return format_fingerprint(row["fingerprint"]) if any(row["fingerprint"]) else None
 
 
 def _workers(page: bytes) -> int:
@@ -207,7 +204,7 @@ def _peer(page: bytes, slot: int, now_ns: int) -> Snapshot:
         "missing_frames": row["missing_frames"],
         "last_heard_seconds": _age_seconds(row["last_heard_ns"], now_ns),
         "session_age_seconds": _age_seconds(row["established_ns"], now_ns),
-        "fingerprint": _fingerprint(row),
+        "fingerprint": format_fingerprint(row["fingerprint"]) if any(row["fingerprint"]) else None,
         "handshake_version": row["handshake_version"],
         "key_phase": row["key_phase"],
         "handshakes": row["handshakes"],

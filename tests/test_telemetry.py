@@ -15,6 +15,7 @@ import pytest
 
 from m13 import telemetry
 from m13.errors import HostError
+from m13.identity import format_fingerprint
 from m13.telemetry import TelemetryPage, TelemetryReader
 from native import stats
 from tests.telemetry_page import cell, set_peer, whole
@@ -201,6 +202,7 @@ def test_what_the_owner_reads_every_second_is_what_a_snapshot_says(
         for slot in (0, 7, stats.PEER_COUNT - 1):
             since = slot and time.monotonic_ns() - 5_000_000_000
             set_peer(memory, slot, state=3, generation=slot + 1, name=b"node", established_ns=since)
+        set_peer(memory, 7, fingerprint=bytes(range(32)))
         with TelemetryReader(page.path) as reader:
             snapshot, glance, sessions = reader.snapshot(), reader.glance(), reader.sessions()
     assert [session["slot"] for session in sessions] == [0, 7, stats.PEER_COUNT - 1]
@@ -208,7 +210,10 @@ def test_what_the_owner_reads_every_second_is_what_a_snapshot_says(
     for session, peer in zip(sessions, snapshot["peers"], strict=True):
         ages = session.pop("session_age_seconds"), peer["session_age_seconds"]
         assert ages == (None, None) or ages[0] == pytest.approx(ages[1], abs=1)
+        key = session.pop("fingerprint")
+        assert (key and format_fingerprint(key)) == peer["fingerprint"]
         assert session.items() <= peer.items()
+    assert snapshot["peers"][1]["fingerprint"]
     del glance["up_seconds"]
     assert glance.items() <= snapshot.items()
     assert snapshot["state"] == ("Established" if role == "hub" else "Handshaking")

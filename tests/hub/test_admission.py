@@ -68,8 +68,8 @@ def test_a_lost_session_of_a_former_slot_does_not_hide_the_present_one() -> None
 def test_whoever_is_in_without_an_entry_is_found_by_telemetry() -> None:
     admitted = admission(Change(2, (node(BETA),), ()))
     peers = [
-        {"slot": 1, "generation": 5, "fingerprint": format_fingerprint(ALPHA)},
-        {"slot": 2, "generation": 6, "fingerprint": format_fingerprint(BETA)},
+        {"slot": 1, "generation": 5, "fingerprint": ALPHA},
+        {"slot": 2, "generation": 6, "fingerprint": BETA},
         {"slot": 3, "generation": 9, "fingerprint": None},  # in a handshake
     ]
     assert admitted.uninvited(peers) == [(2, 6)]

@@ -54,7 +54,7 @@ def keeper(address: str = "10.13.0.2", name: str = "alpha") -> tuple[Doorkeeper,
 
 
 def peer(address: str, age: float, name: str = "alpha") -> dict[str, Any]:
-    place = {"slot": 3, "generation": 7, "fingerprint": KEY, "name": name}
+    place = {"slot": 3, "generation": 7, "fingerprint": ALPHA, "name": name}
     return {**place, "tunnel_address": address, "session_age_seconds": age}
 
 
