@@ -253,7 +253,7 @@ class RunningHub:
         self._say(device.use_fair_queueing())
         if settings.subnet6:
             device.add_address(str(settings.subnet6.ip), settings.subnet6.network.prefixlen)
-        self.firewall = stack.enter_context(FirewallWatch())
+        self.firewall = stack.enter_context(closing(FirewallWatch()))
         nat.enable(journal, settings.tun_name, self.subnets)
         self.routes = NodeRoutes(journal, device.ifindex, settings.subnet6)
         self.routes.follow(self.admitted.nodes.values())

@@ -57,11 +57,12 @@ class InnerIpv6:
     def _guard(self) -> None:
         if self._is_guarded:
             return
-        self._firewall = self._firewall or FirewallWatch()
-        note = leak_guard.enable(self._journal, *self._guarded)
         self._is_guarded = True
-        if note:
+        self._firewall = FirewallWatch()
+        note = leak_guard.enable(self._journal, *self._guarded)
+        if note:  # there is nothing to keep
             log.info("%s", note)
+            self.close()
 
     def _refuse(self) -> None:
         """Prefixes that somebody asked for by name."""
@@ -73,9 +74,10 @@ class InnerIpv6:
     def close(self) -> None:
         if self._firewall:
             self._firewall.close()
+            self._firewall = None
 
     def keep(self) -> None:
         """Put the guard back if somebody flushed it away."""
-        has_changed = self._firewall is not None and self._firewall.changed()
-        if has_changed and leak_guard.keep(*self._guarded):
+        changed = self._firewall and self._firewall.changed()
+        if changed and leak_guard.keep(*self._guarded):
             log.warning("the IPv6 guard was gone from the firewall and is back")

@@ -4,8 +4,7 @@ import ctypes
 import functools
 import json
 from collections.abc import Sequence
-from types import TracebackType
-from typing import Any, Self
+from typing import Any
 
 from m13.errors import HostError
 from m13.host.journal import Facts, Journal, undoes
@@ -50,25 +49,14 @@ def _remove_table(facts: Facts) -> None:
 
 
 class FirewallWatch:
-    """Whether anybody changed the firewall, so that nobody need look through it every time. With
-    `with`; as administrator."""
+    """Whether anybody changed the firewall, so that nobody need look through it every time. Made as
+    administrator."""
 
     def __init__(self) -> None:
         try:
             self._events = NetlinkEvents(NFTABLES_GROUP, NETLINK_NETFILTER)
         except OSError as error:
             raise HostError(f"the firewall cannot be watched: {error.strerror}") from error
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self.close()
 
     def close(self) -> None:
         self._events.close()

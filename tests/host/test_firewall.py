@@ -1,5 +1,6 @@
 """nftables tables of our own, as the nft program sees them."""
 
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -92,7 +93,7 @@ def test_closed_forward_chains_are_found(tmp_path: Path, commands: list[str], wa
 
 def test_a_watch_tells_of_changes_by_anybody_since_it_was_asked(tmp_path: Path) -> None:
     with Namespace(tmp_path) as namespace, namespace.inside():
-        with FirewallWatch() as watch:
+        with closing(FirewallWatch()) as watch:
             told = [watch.changed()]
             for command in ("add table ip users", "list ruleset", "flush ruleset"):
                 namespace.command("nft", command)
@@ -103,7 +104,7 @@ def test_a_watch_tells_of_changes_by_anybody_since_it_was_asked(tmp_path: Path) 
 def test_a_watch_that_could_not_hear_all_says_that_something_changed(tmp_path: Path) -> None:
     rules = "add table ip users; add chain ip users c;"
     rules += " add rule ip users c counter;" * 5000  # more than its buffer holds
-    with Namespace(tmp_path) as namespace, namespace.inside(), FirewallWatch() as watch:
+    with Namespace(tmp_path) as namespace, namespace.inside(), closing(FirewallWatch()) as watch:
         (tmp_path / "rules").write_text(rules)
         namespace.command("nft", "-f", str(tmp_path / "rules"))
         assert watch.changed()
