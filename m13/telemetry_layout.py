@@ -133,19 +133,8 @@ def glance(page: bytes, now_ns: int) -> Snapshot:
 def sessions(page: bytes, now_ns: int) -> list[Snapshot]:
     """Who is connected to a hub, with what of each may be out of date, as in `describe`; but a
     fingerprint as it is, or None, since this is for every peer every second."""
-    found = []
-    for slot in _slots_in_use(page):
-        row = PEER.read(page, _peer_start(slot))
-        peer = {
-            "slot": slot,
-            "generation": row["generation"],
-            "name": text(row["name"]),
-            "tunnel_address": socket.inet_ntop(socket.AF_INET, row["tunnel_address"]),
-            "session_age_seconds": _age_seconds(row["established_ns"], now_ns),
-            "fingerprint": row["fingerprint"] if any(row["fingerprint"]) else None,
-        }
-        found.append(peer)
-    return found
+    rows = ((slot, PEER.read(page, _peer_start(slot))) for slot in _slots_in_use(page))
+    return [_session(slot, row, now_ns) for slot, row in rows]
 
 
 def text(value: bytes) -> str:
@@ -184,15 +173,25 @@ def _stages(cycles: dict[str, int], packets: dict[str, int]) -> dict[str, dict[s
     }
 
 
-def _peer(page: bytes, slot: int, now_ns: int) -> Snapshot:
-    row = PEER.read(page, _peer_start(slot))
+def _session(slot: int, row: Snapshot, now_ns: int) -> Snapshot:
     return {
         "slot": slot,
         "generation": row["generation"],
         "name": text(row["name"]),
+        "tunnel_address": socket.inet_ntop(socket.AF_INET, row["tunnel_address"]),
+        "session_age_seconds": _age_seconds(row["established_ns"], now_ns),
+        "fingerprint": row["fingerprint"] if any(row["fingerprint"]) else None,
+    }
+
+
+def _peer(page: bytes, slot: int, now_ns: int) -> Snapshot:
+    row = PEER.read(page, _peer_start(slot))
+    session = _session(slot, row, now_ns)
+    key = session["fingerprint"]
+    return {
+        **session,
         "state": _state(row["state"]),
         "endpoint": endpoint.place(row["endpoint_kind"], row["address"], row["port"]),
-        "tunnel_address": socket.inet_ntop(socket.AF_INET, row["tunnel_address"]),
         "path_mtu_bytes": row["path_mtu_bytes"],
         "received_packets": row["received_packets"],
         "received_bytes": row["received_bytes"],
@@ -203,8 +202,7 @@ def _peer(page: bytes, slot: int, now_ns: int) -> Snapshot:
         "lost_frames": row["lost_frames"],
         "missing_frames": row["missing_frames"],
         "last_heard_seconds": _age_seconds(row["last_heard_ns"], now_ns),
-        "session_age_seconds": _age_seconds(row["established_ns"], now_ns),
-        "fingerprint": format_fingerprint(row["fingerprint"]) if any(row["fingerprint"]) else None,
+        "fingerprint": key and format_fingerprint(key),
         "handshake_version": row["handshake_version"],
         "key_phase": row["key_phase"],
         "handshakes": row["handshakes"],
