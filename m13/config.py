@@ -12,7 +12,7 @@ from typing import Any, TypeVar
 import click
 
 from m13.errors import ConfigurationError
-from m13.host.wakefulness import MANNERS
+from m13.host.wakefulness import POLICIES
 from native.event import MTU_MAX, MTU_MIN
 
 FILE = click.Path(path_type=Path, dir_okay=False)
@@ -189,6 +189,9 @@ def _check_entry(
         good, wanted = isinstance(value, bool), "true or false"
     elif isinstance(parameter.type, click.IntRange):
         good, wanted = isinstance(value, int) and not isinstance(value, bool), "an integer"
+    elif isinstance(parameter.type, click.Choice):
+        good = isinstance(value, str)
+        wanted = f"a string ({', '.join(map(str, parameter.type.choices))})"
     elif parameter.multiple:
         good = isinstance(value, list) and all(isinstance(entry, str) for entry in value)
         wanted = "a list of strings"
@@ -246,7 +249,7 @@ def shared_options(function: F) -> F:
             ),
             click.option(
                 "--low-latency",
-                type=click.Choice(list(MANNERS)),
+                type=click.Choice(list(POLICIES)),
                 is_flag=False,
                 flag_value="on",
                 default="auto",

@@ -27,7 +27,7 @@ SMALL_MACHINE_CORES = 4
 
 
 @dataclass(frozen=True)
-class Manner:
+class Policy:
     """Cores are kept awake from a second with `packets` on, until so many seconds had fewer."""
 
     packets: int
@@ -35,7 +35,7 @@ class Manner:
 
 
 # By the names of --low-latency. A call has 50 packets a second each way, and some of them are late.
-MANNERS = {"off": None, "auto": Manner(80, 2), "on": Manner(1, 10)}
+POLICIES = {"off": None, "auto": Policy(80, 2), "on": Policy(1, 10)}
 
 
 class Wakefulness:
@@ -43,15 +43,15 @@ class Wakefulness:
 
     def __init__(self, wish: str) -> None:
         """HostError when it is wanted by name and cannot be had."""
-        self._manner = MANNERS[wish]
+        self._policy = POLICIES[wish]
         self._is_auto = wish == "auto"
         self._descriptor = -1
         self._packets = 0
         self._quiet_seconds = 0
         self._has_said = False
         if self._is_auto and (os.cpu_count() or 1) > SMALL_MACHINE_CORES:
-            self._manner = None
-        elif self._manner:
+            self._policy = None
+        elif self._policy:
             self._hold()  # so that a machine that refuses says so at start
             self._release()
 
@@ -60,9 +60,9 @@ class Wakefulness:
         return self._descriptor >= 0
 
     def follow(self, packets: int) -> None:
-        if self._manner is None:
+        if self._policy is None:
             return
-        is_busy = packets - self._packets >= self._manner.packets
+        is_busy = packets - self._packets >= self._policy.packets
         self._packets = packets
         if self._is_auto and is_busy and _is_on_battery():
             is_busy = False
@@ -70,7 +70,7 @@ class Wakefulness:
         if is_busy and not self.is_held:
             self._hold()
             self._say()
-        elif self._quiet_seconds >= self._manner.quiet_seconds:
+        elif self._quiet_seconds >= self._policy.quiet_seconds:
             self._release()
 
     def __enter__(self) -> Self:
@@ -91,7 +91,7 @@ class Wakefulness:
         except OSError as error:
             self._release()
             if self._is_auto:
-                self._manner = None
+                self._policy = None
                 return
             raise HostError(
                 f"--low-latency: {DEVICE}: {error.strerror}; run with --low-latency off, or as root"

@@ -10,7 +10,7 @@ import pytest
 
 from m13.errors import HostError
 from m13.host import wakefulness
-from m13.host.wakefulness import MANNERS, Wakefulness
+from m13.host.wakefulness import POLICIES, Wakefulness
 
 pytestmark = pytest.mark.skipif(
     not os.access(wakefulness.DEVICE, os.W_OK), reason="needs root and PM QoS"
@@ -45,18 +45,18 @@ def supply(directory: Path, **facts: str) -> None:
 
 @pytest.mark.parametrize("wish", ["auto", "on"])
 def test_cores_stay_awake_while_packets_flow_and_a_while_longer(wish: str) -> None:
-    manner = MANNERS[wish]
-    assert manner
+    policy = POLICIES[wish]
+    assert policy
     with Wakefulness(wish) as awake:
         assert not asks()
-        awake.follow(packets := manner.packets)
+        awake.follow(packets := policy.packets)
         assert asks()
-        for _ in range(manner.quiet_seconds - 1):
-            awake.follow(packets := packets + manner.packets - 1)
+        for _ in range(policy.quiet_seconds - 1):
+            awake.follow(packets := packets + policy.packets - 1)
             assert asks()
-        awake.follow(packets := packets + manner.packets - 1)
+        awake.follow(packets := packets + policy.packets - 1)
         assert not asks()
-        awake.follow(packets + manner.packets)
+        awake.follow(packets + policy.packets)
         assert asks()
 
 

@@ -11,13 +11,13 @@ import pytest
 from bench import traffic
 from bench.bed import INTERNET_ADDRESS, Bed
 from bench.tunnel import Keys, Program, start_hub, start_node
-from m13.host.wakefulness import MANNERS, SMALL_MACHINE_CORES
+from m13.host.wakefulness import POLICIES, SMALL_MACHINE_CORES
 from tests.host.test_wakefulness import asks
 
 PATIENCE_S = 5
 
 
-@pytest.mark.parametrize("on_hub", list(MANNERS))
+@pytest.mark.parametrize("on_hub", list(POLICIES))
 def test_cores_are_kept_awake_by_traffic_where_that_is_wished(
     bed: Bed, keys: Keys, on_hub: str
 ) -> None:
